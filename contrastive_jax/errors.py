@@ -1,0 +1,9 @@
+"""The one kind of error that people cause, as against those that we cause."""
+
+
+class InputError(ValueError):
+    """The user's input is wrong.
+
+    The message is one line that names the key, the value and what to do. The command line
+    prints it without a traceback and exits with code 2.
+    """
