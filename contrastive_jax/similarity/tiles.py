@@ -1,0 +1,139 @@
+"""What a tile is, and what the engine checks and measures of one before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Bool, Float, Int, PyTree
+
+
+class Scores(NamedTuple):
+    """What a tile says of r rows and c columns.
+
+    logits: the score of each pair, float32 (or float64).
+    mask: which pairs take part; None means all. A masked pair has no probability and no target.
+    targets: how much each pair is wanted, not normalised; None means that there are none.
+    """
+
+    logits: Float[Array, "r c"]
+    mask: Bool[Array, "r c"] | None = None
+    targets: Float[Array, "r c"] | None = None
+
+
+Tile = Callable[[Any, Any, Any], "Scores | Float[Array, 'r c']"]
+
+
+class Side(NamedTuple):
+    """The rows or the columns as the engine carries them.
+
+    Only floating leaves are differentiated; labels, masks and keys ride along. `index` is the
+    position in the whole batch, and -1 marks padding, which repeats a real example so that no tile
+    meets a value that no user gave it.
+    """
+
+    floating: list[Float[Array, "n ..."]]
+    others: list[Array]
+    index: Int[Array, " n"]
+
+
+class Split(NamedTuple):
+    """How a user's pytree comes apart into floating and other leaves, and together again."""
+
+    structure: Any
+    is_floating: tuple[bool, ...]
+
+    @classmethod
+    def of(cls, tree: PyTree) -> Split:
+        leaves, structure = jax.tree.flatten(tree)
+        return cls(structure, tuple(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves))
+
+    def apart(self, tree: PyTree) -> tuple[list[Array], list[Array]]:
+        leaves = jax.tree.leaves(tree)
+        floating = [leaf for leaf, f in zip(leaves, self.is_floating) if f]
+        return floating, [leaf for leaf, f in zip(leaves, self.is_floating) if not f]
+
+    def together(self, floating: list[Array], others: list[Array]) -> PyTree:
+        floating, others = iter(floating), iter(others)
+        return self.structure.unflatten(next(floating if f else others) for f in self.is_floating)
+
+
+def normalise(scores: Scores | Array) -> Scores:
+    """A bare array means logits alone."""
+    return scores if isinstance(scores, Scores) else Scores(scores)
+
+
+def count(tree: PyTree, side: str) -> int:
+    """The number of examples in `rows` or `columns`; ValueError where the leaves disagree."""
+    sizes = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = side + jax.tree_util.keystr(path)
+        if jnp.ndim(leaf) == 0:
+            raise ValueError(f"{name} is a scalar; every leaf of `{side}` has the example axis first")
+        sizes[name] = leaf.shape[0]
+    if not sizes:
+        raise ValueError(f"`{side}` has no arrays in it")
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"the leaves of `{side}` differ in their first axis: {sizes}")
+    size = next(iter(sizes.values()))
+    if size == 0:
+        raise ValueError(f"`{side}` is empty; give at least one example")
+    return size
+
+
+def check(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree) -> Scores:
+    """Traces the tile on 5 rows and 7 columns; returns the dtypes and shapes of its scores.
+
+    Raises ValueError where a field has another shape than [rows, columns], where the logits are not
+    floating, or where the tile closes over a traced value: such a value would get no gradient.
+    """
+    closed, scores = _trace(tile, rows, columns, shared, 5, 7)
+    for constant in closed.consts:
+        if isinstance(constant, jax.core.Tracer):
+            raise ValueError(
+                f"the tile closes over a traced value of type {constant.aval.str_short()}; "
+                "pass it in `shared` (or in `rows` or `columns`), or its gradient would be lost"
+            )
+    for name, value in zip(Scores._fields, scores):
+        if value is not None and value.shape != (5, 7):
+            raise ValueError(f"the tile's {name} for 5 rows and 7 columns have shape {value.shape}, not (5, 7)")
+    if not jnp.issubdtype(scores.logits.dtype, jnp.floating):
+        raise ValueError(f"the tile's logits are {scores.logits.dtype}, not floating")
+    return scores
+
+
+def block_size(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree, longest: int) -> int:
+    """The largest power of two whose tile keeps every intermediate within the backend's budget."""
+    budget = 2**22 if jax.default_backend() == "cpu" else 2**25
+    block = 4096
+    while block > 64 and block >= 2 * longest:
+        block //= 2
+    while block > 64:
+        closed, _ = _trace(tile, rows, columns, shared, block, block)
+        if max(_intermediate_bytes(closed.jaxpr), default=0) <= budget:
+            break
+        block //= 2
+    return block
+
+
+def _trace(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree, r: int, c: int):
+    def resized(tree, size):
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), tree)
+
+    whole = jax.tree.map(lambda x: jax.ShapeDtypeStruct(jnp.shape(x), x.dtype), shared)
+    return jax.make_jaxpr(lambda *a: normalise(tile(*a)), return_shape=True)(
+        resized(rows, r), resized(columns, c), whole
+    )
+
+
+def _intermediate_bytes(jaxpr) -> Iterator[int]:
+    for equation in jaxpr.eqns:
+        for variable in equation.outvars:
+            if hasattr(variable.aval, "shape"):
+                yield variable.aval.size * getattr(variable.aval.dtype, "itemsize", 8)
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            yield from _intermediate_bytes(inner)
