@@ -4,11 +4,18 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the partitioner warns of every ragged test shape
 
 import jax
 import pytest
+from hypothesis import settings
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+# Every example of a property test compiles a program of its own: few by default, many in `make test-all`.
+settings.register_profile("quick", max_examples=2, deadline=None, derandomize=True)
+settings.register_profile("thorough", max_examples=60, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Sources of records, views of them, and the batches that training reads."""

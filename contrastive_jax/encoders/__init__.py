@@ -1,0 +1,9 @@
+"""Encoders: from a view of an example to its embedding."""
+
+from contrastive_jax.encoders.linen import Encoded
+from contrastive_jax.encoders.text_transformer import TextTransformer
+from contrastive_jax.encoders.vision_transformer import VisionTransformer
+
+__all__ = ["KINDS", "Encoded", "TextTransformer", "VisionTransformer"]
+
+KINDS = {"vision_transformer": VisionTransformer, "text_transformer": TextTransformer}

@@ -134,6 +134,7 @@ def top_k(problem: Problem, shared, rows: Side, best: Best, columns: Side) -> Be
     def step(carry, rows, best, columns, column_state):
         scores = _scores(problem, shared, rows, columns)
         _, logits, _ = _masked(problem, scores, rows.index, columns.index)
+        logits = jnp.where(logits == 0, 0, logits)  # -0.0 sorts below 0.0 and is no smaller
         values, places = lax.top_k(logits, min(k, logits.shape[1]))
         indices = jnp.where(values == -jnp.inf, jnp.iinfo(jnp.int32).max, columns.index[places])
         values = jnp.concatenate([best.values, values], axis=1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -135,5 +136,5 @@ def _intermediate_bytes(jaxpr) -> Iterator[int]:
         for variable in equation.outvars:
             if hasattr(variable.aval, "shape"):
                 yield variable.aval.size * getattr(variable.aval.dtype, "itemsize", 8)
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jaxprs_in_params(equation.params):
             yield from _intermediate_bytes(inner)

@@ -1,0 +1,101 @@
+"""Arrays kept between runs in the user's cache folder, each file with its checksum beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+_STALE_SECONDS = 3600
+
+
+def folder() -> Path:
+    """The cache folder: $CONTRASTIVE_JAX_CACHE, or contrastive_jax in $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("CONTRASTIVE_JAX_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "contrastive_jax"
+
+
+def cached(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays of `make()`, read from the cache where an intact copy is, else made and kept there.
+
+    A file that does not match its checksum, or has none, is made again with a warning; so one torn by
+    a kill is never used, and processes that make it at once each write the same bytes. A folder that
+    cannot be written costs a warning only.
+
+    Args:
+        name: the file's name without its ending; it must hold all that the arrays depend on.
+        make: makes the arrays; it must always make the same ones.
+    """
+    path = folder() / f"{name}.npz"
+    arrays = _read(path)
+    if arrays is None:
+        arrays = make()
+        try:
+            _write(path, arrays)
+        except OSError as error:
+            _log.warning("cannot keep %s (%s); going on without the cache", path, error.strerror or error)
+    return arrays
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        _log.warning("cannot read %s (%s); making it again", path, error.strerror or error)
+        return None
+    try:
+        words = _checksum_path(path).read_bytes().split()
+    except OSError:
+        words = []
+    # A kill between the two renames leaves exactly this, so it is no reason for more than a warning.
+    if not words or words[0] != hashlib.sha256(content).hexdigest().encode():
+        _log.warning("%s does not match its checksum; making it again", path)
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                left.unlink()
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    content = buffer.getvalue()
+    line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
+    _replace(path, content)
+    _replace(_checksum_path(path), line.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

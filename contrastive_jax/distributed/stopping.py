@@ -1,0 +1,50 @@
+"""Stopping on request: a signal is noted, and the training loop acts on it between two steps."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Self
+
+
+class StopRequest:
+    """Notes SIGTERM (preemption) and SIGINT (Ctrl-C) while it is open.
+
+    ```
+    with StopRequest() as stop:
+        while step < steps and not stop.requested:
+            ...
+        save()
+    ```
+    The first signal only sets `requested`; a SIGINT after a first SIGINT ends the process at once,
+    by the default action of the kernel, so also in the middle of a compilation. Keep it open until
+    the last save has been written. On leaving, the earlier handlers are put back. Only the main
+    thread may install handlers: in any other one this does nothing and `requested` stays None.
+    """
+
+    def __init__(self) -> None:
+        self._requested: str | None = None
+        self._previous: dict[signal.Signals, object] = {}
+
+    @property
+    def requested(self) -> str | None:
+        """Name of the first signal received (`"SIGTERM"` or `"SIGINT"`), or None."""
+        return self._requested
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            # None stands for a handler that was not installed from Python and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._previous.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._requested = self._requested or signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

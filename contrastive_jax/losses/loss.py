@@ -1,0 +1,39 @@
+"""What every loss returns, and what it declares so that building a run can check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+
+class Loss(NamedTuple):
+    """value: the mean over the global batch; metrics: scalars worth a line in a log."""
+
+    value: Float[Array, ""]
+    metrics: dict[str, Float[Array, ""]]
+
+
+class ConfiguredLoss(Protocol):
+    """A loss as a config names it: wired to branches and batch fields, with parameters of its own."""
+
+    weight: float
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """The named embeddings that it compares."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The batch fields (labels, ids) that it reads."""
+
+    def init(self) -> dict[str, Array]:
+        """Its own parameters, such as the logarithm of a learnable scale."""
+
+    def project(self, params: dict[str, Array]) -> dict[str, Array]:
+        """The parameters moved back within their bounds; applied after every update."""
+
+    def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
+        """The loss of named embeddings [B, D] and batch fields [B]."""

@@ -1,0 +1,302 @@
+"""Checkpoints: written in the background, complete or invisible, verified before they are used.
+
+A step is the folder `<folder>/<step>` with `state/` (Orbax), `metadata.json` (format version, step,
+the name, shape and type of every array, and what the caller adds) and `manifest.json`. It is made under
+a hidden name and renamed once: whatever kills the process, each visible step is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from contrastive_jax.errors import InputError
+from contrastive_jax.training import structure
+from contrastive_jax.training.manifest import (
+    CheckpointError,
+    DamagedCheckpoint,
+    verify_manifest,
+    write_manifest,
+)
+from contrastive_jax.training.workdir import sync_folder, write_json
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_LEFTOVER = re.compile(r"\.\d+\.(partial|removed)")
+
+
+class NoIntactCheckpoint(CheckpointError):  # noqa: N818
+    """There are checkpoints and every one is damaged; starting again from 0 is for people to decide."""
+
+
+class Checkpoints:
+    """The checkpoints of one run, in one folder.
+
+    Args:
+      folder: made when it is not there.
+      every: steps between two checkpoints, see `due`.
+      keep: how many of the newest stay; None keeps all.
+      read_only: for evaluation beside a running training: nothing in the folder is changed.
+
+    Raises:
+      InputError: `every` or `keep` is less than 1.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], every: int, keep: int | None = 2, read_only: bool = False
+    ) -> None:
+        if every < 1:
+            raise InputError(f"checkpoint.every is {every}: give a number of steps, 1 or more")
+        if keep is not None and keep < 1:
+            raise InputError(f"checkpoint.keep is {keep}: give 1 or more, or None to keep all")
+        if jax.process_count() > 1:
+            raise NotImplementedError("checkpoints are written by one process")
+        self.folder = Path(folder).absolute()
+        self.every, self.keep, self.read_only = every, keep, read_only
+        self._current: int | None = None
+        self._pending: Future[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
+        _quiet_orbax()
+        if not read_only:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for entry in self.folder.iterdir():
+                if _LEFTOVER.fullmatch(entry.name):
+                    shutil.rmtree(entry)
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint belongs after `step` updates."""
+        return step % self.every == 0
+
+    def steps(self) -> list[int]:
+        """The steps that can be seen, in order; intact or not."""
+        if not self.folder.is_dir():
+            return []
+        names = (entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]*", name))
+
+    def latest(self) -> int | None:
+        """The newest step that can be seen, or None."""
+        return max(self.steps(), default=None)
+
+    def save(self, step: int, state: Any, extra: dict[str, Any] | None = None) -> None:
+        """Starts to write `state`, a pytree of arrays, as the checkpoint of `step`.
+
+        On return the arrays have been copied to the host, so that the caller may donate them; the
+        rest goes on in the background. One save is under way at a time: a second one waits for it.
+        The state of a step is taken to be a function of the step: a step that this object has
+        already saved or restored is not written again.
+
+        Args:
+          step: updates done.
+          state: pytree of jax arrays, typed PRNG keys among them.
+          extra: JSON values kept beside the state and given back by `restore`.
+
+        Raises:
+          CheckpointError: this save, or the one before, could not be written. Earlier checkpoints stay.
+        """
+        if self.read_only:
+            raise ValueError("checkpoints opened with read_only=True cannot be saved")
+        self.wait()
+        if step == self._current and self._path(step).is_dir():
+            return
+        described = structure.describe(jax.eval_shape(lambda tree: tree, state))
+        metadata = {"format": FORMAT, "step": step, "tree": described, "extra": extra or {}}
+        json.dumps(metadata, allow_nan=False)
+        arrays = {
+            name: jax.random.key_data(leaf) if structure.is_key(leaf) else jnp.asarray(leaf)
+            for name, leaf in structure.named_leaves(state).items()
+            if math.prod(jnp.shape(leaf))  # Orbax refuses arrays without elements
+        }
+        partial = self._path(step, "partial")
+        try:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            self._orbax.save(partial / "state", args=ocp.args.PyTreeSave(arrays))
+        except (OSError, ValueError) as error:
+            raise self._not_written(step, error) from error
+        self._pending = self._thread.submit(self._commit, step, metadata)
+
+    def _commit(self, step: int, metadata: dict[str, Any]) -> None:
+        partial, final = self._path(step, "partial"), self._path(step)
+        try:
+            self._orbax.wait_until_finished()
+            write_json(partial / "metadata.json", metadata)
+            write_manifest(partial)
+            if final.exists():
+                self._hide(step, "removed")
+            os.rename(partial, final)
+            sync_folder(self.folder)
+        except Exception as error:
+            raise self._not_written(step, error) from error
+        self._current = step
+        try:
+            self._remove_surplus(step)
+        except OSError as error:
+            log.warning("old checkpoints in %s could not be removed: %s", self.folder, error)
+
+    def _remove_surplus(self, newest: int) -> None:
+        older = [step for step in self.steps() if step < newest]
+        surplus = len(older) - self.keep + 1 if self.keep else 0
+        for step in older[: max(surplus, 0)]:
+            self._hide(step, "removed")
+        for entry in self.folder.glob(".*.removed"):
+            shutil.rmtree(entry)
+
+    def _not_written(self, step: int, error: Exception) -> CheckpointError:
+        # What a full disk has no room for must not stay there half written.
+        shutil.rmtree(self._path(step, "partial"), ignore_errors=True)
+        full = "No space left on device" in str(error)
+        reason = "no space left on device" if full else (str(error).splitlines() or [repr(error)])[0]
+        return CheckpointError(f"checkpoint {step} was not written in {self.folder}: {reason}")
+
+    def wait(self) -> None:
+        """Waits until the save under way, if any, is complete and visible.
+
+        Raises:
+          CheckpointError: it could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Waits, as `wait` does, and frees the background threads."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._orbax.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def restore(self, target: Any, step: int | None = None) -> tuple[int, Any, dict[str, Any]] | None:
+        """Reads the newest intact checkpoint, or that of `step`, onto the target's devices.
+
+        A damaged newest one is passed over with one warning, and put aside under a hidden name once
+        an older one has been restored (not with `read_only`).
+
+        Args:
+          target: the state's structure, with `jax.ShapeDtypeStruct` (or arrays) as leaves; a leaf's
+            sharding says where to put it, on any mesh; without one it goes to the first device.
+          step: this step and no other.
+
+        Returns:
+          `(step, state, extra)`, or None where there is no checkpoint at all.
+
+        Raises:
+          InputError: `step` is missing or damaged; the checkpoint is of another model than `target`
+            or of a newer format.
+          NoIntactCheckpoint: there are checkpoints, none of them intact; nothing was touched.
+        """
+        self.wait()
+        if step is not None and step not in self.steps():
+            known = ", ".join(map(str, self.steps())) or "none"
+            raise InputError(f"there is no checkpoint of step {step} in {self.folder}; known steps: {known}")
+        damaged: dict[int, str] = {}
+        while (found := self._next(step, damaged)) is not None:
+            try:
+                metadata = self._verified(found)
+            except DamagedCheckpoint as error:
+                damaged[found] = str(error)
+                continue
+            state = self._read(found, metadata, target)
+            self._pass_over(damaged, found)
+            self._current = found
+            return found, state, metadata["extra"]
+        # A training beside this may have removed some while they were being read here.
+        reasons = "; ".join(
+            f"{known}: {damaged[known]}" for known in sorted(damaged) if self._path(known).is_dir()
+        )
+        if step is not None:
+            raise InputError(f"the checkpoint of step {step} in {self.folder} is damaged ({damaged[step]})")
+        if not reasons:
+            return None
+        raise NoIntactCheckpoint(
+            f"no intact checkpoint in {self.folder} ({reasons}): put an intact copy there or give another "
+            "work directory; nothing was changed"
+        )
+
+    def _next(self, step: int | None, damaged: dict[int, str]) -> int | None:
+        candidates = self.steps() if step is None else [step]
+        return max((known for known in candidates if known not in damaged), default=None)
+
+    def _verified(self, step: int) -> dict[str, Any]:
+        folder = self._path(step)
+        verify_manifest(folder)
+        metadata = json.loads((folder / "metadata.json").read_bytes())
+        if metadata["format"] > FORMAT:
+            raise InputError(
+                f"{folder} has checkpoint format {metadata['format']} and this version reads up to {FORMAT}: "
+                "install a newer contrastive-jax"
+            )
+        if metadata["step"] != step:
+            raise DamagedCheckpoint(f"metadata.json is that of step {metadata['step']}")
+        return metadata
+
+    def _read(self, step: int, metadata: dict[str, Any], target: Any) -> Any:
+        structure.check_fit(str(self._path(step)), metadata["tree"], structure.describe(target))
+        wanted = structure.named_leaves(target)
+        stored = {name: structure.stored_form(leaf) for name, leaf in wanted.items()}
+        full = {name: leaf for name, leaf in stored.items() if math.prod(leaf.shape)}
+        placement = {
+            name: ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+            for name, leaf in full.items()
+        }
+        arrays = self._orbax.restore(
+            self._path(step) / "state", args=ocp.args.PyTreeRestore(item=full, restore_args=placement)
+        )
+        for name, leaf in stored.items():
+            if name not in full:
+                arrays[name] = jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+        leaves = [structure.original_form(arrays[name], leaf) for name, leaf in wanted.items()]
+        return jax.tree.unflatten(jax.tree.structure(target), leaves)
+
+    def _pass_over(self, damaged: dict[int, str], found: int) -> None:
+        if not damaged:
+            return
+        log.warning(
+            "damaged checkpoint in %s (%s): going on from step %d",
+            self.folder,
+            "; ".join(f"{step}: {reason}" for step, reason in damaged.items()),
+            found,
+        )
+        if not self.read_only:
+            for step in damaged:
+                self._hide(step, "damaged")
+
+    def _path(self, step: int, hidden: str | None = None) -> Path:
+        return self.folder / (f".{step}.{hidden}" if hidden else str(step))
+
+    def _hide(self, step: int, suffix: str) -> None:
+        """Takes a step out of sight in one rename, so that a kill leaves no half of it to be seen."""
+        shutil.rmtree(self._path(step, suffix), ignore_errors=True)
+        os.rename(self._path(step), self._path(step, suffix))
+        sync_folder(self.folder)
+
+
+def _quiet_orbax() -> None:
+    """Orbax logs a traceback for each background error that it then raises, where it is told in one line."""
+    logger = logging.getLogger("absl")
+    if _not_a_background_error not in logger.filters:
+        logger.addFilter(_not_a_background_error)
+
+
+def _not_a_background_error(record: logging.LogRecord) -> bool:
+    return not (record.levelno == logging.ERROR and "orbax/checkpoint/_src" in record.pathname)

@@ -1,0 +1,191 @@
+"""The work directory: one run's folder, held by one process, with the config that made it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from pathlib import Path
+from typing import IO, Any, Self
+
+from contrastive_jax.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# These change how fast a run goes or what it writes, never what it learns.
+FREE_KEYS = ("mesh", "microbatch", "checkpoint", "logging", "evaluation", "data.workers", "data.prefetch")
+_ABSENT = object()
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable (POSIX wants this apart from the files' contents)."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes `content` to `path` so that, whenever the process dies, the old or the new is there, whole."""
+    temporary = path.with_name(f".{path.name}.partial")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+    """Writes `obj` as sorted, indented JSON, atomically; NaN and infinities are a ValueError."""
+    text = json.dumps(obj, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    replace_file(Path(path), (text + "\n").encode())
+
+
+def finished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The content of `result.json` in the work directory `path`: None until its run has ended.
+
+    Raises:
+      InputError: `result.json` is there and cannot be read.
+    """
+    return _read_json(Path(path) / "result.json", "delete it and run the same command again")
+
+
+class WorkDirectory:
+    """An open work directory; made by `open_workdir`, and locked until `close` or the process's death."""
+
+    def __init__(self, path: Path, lock: IO[bytes]) -> None:
+        self.path = path
+        self._lock = lock
+
+    def close(self) -> None:
+        """Lets another process have the folder."""
+        self._lock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_workdir(path: str | os.PathLike[str], config: dict[str, Any], extend: bool = False) -> WorkDirectory:
+    """Opens the work directory of a run for training, making it when it is not there.
+
+    A new one gets `config.json`. One that exists must hold the same config, apart from what may
+    differ between a run and its continuation (`FREE_KEYS`: noted in the log) and from `steps`, which
+    may grow with `extend`; then `config.json` is brought up to date, and a `result.json` that stood
+    for fewer steps is removed.
+
+    Args:
+      path: the folder.
+      config: the resolved config, nested dicts of JSON values.
+      extend: whether `steps` may be larger than in the folder.
+
+    Raises:
+      InputError: the folder cannot be written, belongs to something else, is in use by another
+        process, has a damaged `config.json`, or holds another config (each differing key is named).
+    """
+    path = Path(path)
+    config = json.loads(json.dumps(config))
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        ours = {"config.json", ".config.json.partial", ".lock"}
+        names = {entry.name for entry in path.iterdir()}
+        if "config.json" not in names and names - ours:
+            raise InputError(
+                f"--workdir {path} holds other files ({min(names - ours)}, ...) and no config.json: "
+                "give a new or empty folder"
+            )
+        lock = _lock(path)
+        try:
+            _settle(path, config, extend)
+        except BaseException:
+            lock.close()
+            raise
+    except OSError as error:
+        raise InputError(
+            f"--workdir {path} cannot be used: {error.strerror or error}; give a folder that can be written"
+        ) from error
+    return WorkDirectory(path, lock)
+
+
+def _lock(path: Path) -> IO[bytes]:
+    lock = open(path / ".lock", "ab")  # noqa: SIM115 (held open on purpose)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise InputError(
+            f"--workdir {path} is in use by another process: wait for it, stop it, or give another folder"
+        ) from None
+    except OSError as error:
+        log.warning("%s cannot be locked (%s): make sure that only one run uses it", path, error.strerror)
+    return lock
+
+
+def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
+    try:
+        content = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}): {advice}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} holds no JSON object: {advice}")
+    return content
+
+
+def _settle(path: Path, config: dict[str, Any], extend: bool) -> None:
+    """Compares the config with the folder's, refuses what must not differ, and records the rest."""
+    file = path / "config.json"
+    stored = _read_json(file, "put the run's own config.json back or give another --workdir")
+    if stored is None:
+        write_json(file, config)
+        return
+    here, there = _flatten(config), _flatten(stored)
+    differing = {
+        key: f"{key}: {_show(here, key)} here, {_show(there, key)} there"
+        for key in sorted(here.keys() | there.keys())
+        if here.get(key, _ABSENT) != there.get(key, _ABSENT)
+        or type(here.get(key)) is not type(there.get(key))
+    }
+    free = {key for key in differing if any(key == name or key.startswith(name + ".") for name in FREE_KEYS)}
+    refused = [text for key, text in differing.items() if key not in free and key != "steps"]
+    if refused:
+        raise InputError(
+            f"--workdir {path} holds a run with another config ({'; '.join(refused)}): "
+            "use the same values or another folder"
+        )
+    if "steps" in differing:
+        _check_steps(path, here.get("steps"), there.get("steps"), extend)
+        # First this, then the config: a kill in between must not leave an unfinished run as finished.
+        (path / "result.json").unlink(missing_ok=True)
+        sync_folder(path)
+    if differing:
+        log.info("%s goes on with other values: %s", path, "; ".join(differing.values()))
+        write_json(file, config)
+
+
+def _check_steps(path: Path, here: Any, there: Any, extend: bool) -> None:
+    if not isinstance(here, int) or not isinstance(there, int) or here < there:
+        raise InputError(f"--workdir {path} holds a run of steps: {there}, not {here}: give {there} or more")
+    if not extend:
+        raise InputError(f"--workdir {path} holds a run of steps: {there}: give --extend to go on to {here}")
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict of dotted names; an empty dict stays, as a value."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _show(flat: dict[str, Any], key: str) -> str:
+    return json.dumps(flat[key], ensure_ascii=False) if key in flat else "absent"

@@ -1,0 +1,95 @@
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contrastive_jax.data.glyphs import Glyphs
+from contrastive_jax.data.tokenizers import KINDS, BytePairs, Tokenizer
+from contrastive_jax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def names():
+    return Glyphs("train").column("text")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(names):
+    return BytePairs(vocabulary=1024).train(names)
+
+
+def test_training_is_deterministic(names, tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "one.json")
+    BytePairs(vocabulary=1024).train(reversed(names)).save(tmp_path / "other.json")
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "other.json").read_bytes()
+    assert len(tokenizer) == 1024
+
+
+def test_tokens(tokenizer):
+    encoded = tokenizer.encode("LATIN SMALL LETTER A WITH DOTS-35", 16)
+    assert encoded.dtype == np.int32
+    letters = [tokenizer._tokenizer.id_to_token(number) for number in encoded]
+    assert letters[:10] == ["[BOS]", "latin", "small", "letter", "a", "with", "dots", "-", "3", "5"]
+    assert letters[10:] == ["[EOS]"] + ["[PAD]"] * 5
+
+
+def test_long_texts_are_cut_before_the_end_token(tokenizer):
+    assert tokenizer.encode("LATIN SMALL LETTER A WITH BREVE", 5).tolist()[-1] == 3
+    whole = tokenizer.encode("LATIN SMALL LETTER A WITH BREVE", 16)
+    assert tokenizer.encode("LATIN SMALL LETTER A WITH BREVE", 5)[:4].tolist() == whole[:4].tolist()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40), st.integers(3, 20))
+def test_any_text_is_begin_tokens_end_padding(tokenizer, text, length):
+    encoded = tokenizer.encode(text, length).tolist()
+    end = encoded.index(3)
+    assert len(encoded) == length
+    assert encoded[0] == 2
+    assert 0 not in encoded[:end]
+    assert set(encoded[end + 1 :]) <= {0}
+    assert max(encoded) < len(tokenizer)
+
+
+def test_case_matters_only_on_demand(tokenizer):
+    assert np.array_equal(tokenizer.encode("Latin small", 8), tokenizer.encode("LATIN SMALL", 8))
+    exact = BytePairs(vocabulary=60, lowercase=False).train(["aA bB"] * 3)
+    assert not np.array_equal(exact.encode("aa", 8), exact.encode("aA", 8))
+
+
+def test_saved_and_loaded_and_pickled(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "tokenizer.json")
+    for again in (Tokenizer.load(tmp_path / "tokenizer.json"), pickle.loads(pickle.dumps(tokenizer))):
+        assert len(again) == len(tokenizer)
+        for text in ("GREEK SMALL LETTER ALPHA", "BRAILLE PATTERN DOTS-1245", "zż"):
+            assert np.array_equal(again.encode(text, 12), tokenizer.encode(text, 12))
+
+
+@pytest.mark.parametrize("content", ["", "{}", "half", "not utf-8"])
+def test_a_damaged_file_is_one_clear_line(tokenizer, tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    if content == "half":
+        path.write_bytes(path.read_bytes()[:3000])
+    elif content == "not utf-8":
+        path.write_bytes(b"\xff\xfe" + path.read_bytes())
+    else:
+        path.write_text(content)
+    with pytest.raises(InputError) as error:
+        Tokenizer.load(path)
+    assert "tokenizer.json" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_other_tokens_and_bad_size(tokenizer, tmp_path):
+    with pytest.raises(InputError, match="cannot be read"):
+        Tokenizer.load(tmp_path / "none.json")
+    tokenizer.save(tmp_path / "tokenizer.json")
+    text = (tmp_path / "tokenizer.json").read_text().replace("[BOS]", "[CLS]")
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(InputError, match="first tokens"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match="vocabulary=4"):
+        KINDS["bpe"](vocabulary=4)

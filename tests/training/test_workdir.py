@@ -1,0 +1,127 @@
+import json
+import logging
+import subprocess
+import sys
+
+import pytest
+
+from contrastive_jax.errors import InputError
+from contrastive_jax.training.workdir import finished, open_workdir, write_json
+
+CONFIG = {
+    "steps": 10,
+    "optimizer": {"learning_rate": 0.004, "betas": (0.9, 0.98)},
+    "data": {"workers": 2, "source": "glyphs"},
+    "mesh": {"data": 8},
+    "memory": {},
+}
+
+
+def changed(**values):
+    """CONFIG with dotted keys (`__` for the dot) set to other values."""
+    config = json.loads(json.dumps(CONFIG))
+    for name, value in values.items():
+        *parents, last = name.split("__")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return config
+
+
+def stored(path):
+    return json.loads((path / "config.json").read_text())
+
+
+def test_a_new_folder_gets_the_config_and_opens_again(tmp_path):
+    path = tmp_path / "deep" / "run"
+    open_workdir(path, CONFIG).close()
+    assert stored(path) == json.loads(json.dumps(CONFIG))
+    content = (path / "config.json").read_text()
+    assert content.index('"data"') < content.index('"memory"') < content.index('"steps"')
+    open_workdir(path, CONFIG).close()
+
+
+def test_a_differing_key_is_refused_by_name_and_nothing_changes(tmp_path):
+    open_workdir(tmp_path, CONFIG).close()
+    other = changed(optimizer__learning_rate=0.001, data__source="clip", seed=1, data__workers=0)
+    with pytest.raises(InputError) as error:
+        open_workdir(tmp_path, other)
+    message = str(error.value)
+    assert "optimizer.learning_rate: 0.001 here, 0.004 there" in message
+    assert 'data.source: "clip" here, "glyphs" there' in message
+    assert "seed: 1 here, absent there" in message
+    assert "workers" not in message
+    assert "\n" not in message
+    assert stored(tmp_path)["optimizer"]["learning_rate"] == 0.004
+
+
+def test_what_may_differ_is_noted_and_kept(tmp_path, caplog):
+    open_workdir(tmp_path, CONFIG).close()
+    with caplog.at_level(logging.INFO):
+        open_workdir(tmp_path, changed(data__workers=7, mesh={"data": 4, "fsdp": 2}, microbatch=8)).close()
+    assert "data.workers: 7 here, 2 there" in caplog.text
+    assert "microbatch" in caplog.text
+    assert stored(tmp_path)["data"]["workers"] == 7
+    assert stored(tmp_path)["mesh"] == {"data": 4, "fsdp": 2}
+
+
+def test_more_steps_need_extend_and_fewer_are_refused(tmp_path):
+    open_workdir(tmp_path, CONFIG).close()
+    write_json(tmp_path / "result.json", {"loss": 1.5})
+    assert finished(tmp_path) == {"loss": 1.5}
+    with pytest.raises(InputError, match="--extend"):
+        open_workdir(tmp_path, changed(steps=20))
+    with pytest.raises(InputError, match="steps: 10, not 5"):
+        open_workdir(tmp_path, changed(steps=5), extend=True)
+    assert finished(tmp_path) == {"loss": 1.5}
+    open_workdir(tmp_path, changed(steps=20), extend=True).close()
+    assert stored(tmp_path)["steps"] == 20
+    assert finished(tmp_path) is None
+
+
+@pytest.mark.parametrize("content", ["", '{"steps": 1', "[]", "\x00"])
+def test_damaged_files_are_refused(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        open_workdir(tmp_path, CONFIG)
+    assert (tmp_path / "config.json").read_text() == content
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(InputError, match=r"result\.json"):
+        finished(tmp_path)
+
+
+def test_folders_that_cannot_be_used_are_refused(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in [tmp_path / "file", tmp_path / "file" / "below", "/proc/run"]:
+        with pytest.raises(InputError, match="cannot be used"):
+            open_workdir(path, CONFIG)
+    with pytest.raises(InputError, match=r"file.*no config\.json"):
+        open_workdir(tmp_path, CONFIG)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_one_process_at_a_time_and_death_frees_it(tmp_path):
+    code = (
+        "import sys, time; from contrastive_jax.training.workdir import open_workdir;"
+        "w = open_workdir(sys.argv[1], {'steps': 10}); print('open', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(InputError, match="in use by another process"):
+            open_workdir(tmp_path, {"steps": 10})
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    with open_workdir(tmp_path, {"steps": 10}), pytest.raises(InputError, match="in use"):
+        open_workdir(tmp_path, {"steps": 10})
+    open_workdir(tmp_path, {"steps": 10}).close()
+
+
+def test_values_that_json_does_not_know_are_refused(tmp_path):
+    write_json(tmp_path / "a.json", {"x": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
