@@ -16,20 +16,22 @@ import importlib.util
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ml_collections import ConfigDict
 
 from contrastive_jax.errors import InputError
 
 
-class Kind(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kind:
     """A dictionary whose "kind" chooses a constructor from a table."""
 
     table: Mapping[str, type]
 
 
-class Named(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Named:
     """A dictionary from names of the user's choice to things of one schema."""
 
     of: Any
@@ -100,16 +102,15 @@ def complete(config: ConfigDict, schema: Any, where: str = "") -> dict[str, Any]
 
 def build(config: Mapping, schema: Any, where: str = "") -> Any:
     """What a completed config describes: sections and kinds become objects, names stay dictionaries."""
-    values = {
-        key: build(config[key], _schema(annotation), f"{where}.{key}" if where else key)
-        if _schema(annotation) is not None and config[key] is not None
-        else config[key]
-        for key, annotation in _fields(config, schema, where).items()
-        if key != "kind"
-    }
+    values: dict[str, Any] = {}
+    for key, annotation in _fields(config, schema, where).items():
+        value, inner = config[key], _schema(annotation)
+        if inner is not None and value is not None:
+            value = build(value, inner, f"{where}.{key}" if where else key)
+        values[key] = tuple(value) if isinstance(value, list) else value
     if isinstance(schema, Named):
         return values
-    constructor = schema.table[config["kind"]] if isinstance(schema, Kind) else schema
+    constructor = schema.table[values.pop("kind")] if isinstance(schema, Kind) else schema
     try:
         return constructor(**values)
     except InputError as error:

@@ -113,6 +113,7 @@ class Batches:
     ) -> None:
         self._iterator, self._lifeline = iter(dataset), lifeline
         self._name, self._share = name, broken_share
+        self._starts_workers = lifeline.address is not None
         self._seen = self._broken = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -120,11 +121,12 @@ class Batches:
 
     def __next__(self) -> dict[str, Any]:
         try:
-            with signals_blocked() if self._seen == 0 else contextlib.nullcontext():
+            with signals_blocked() if self._starts_workers else contextlib.nullcontext():
                 batch = next(self._iterator)
         except Exception:
             self.close()
             raise
+        self._starts_workers = False
         self._seen += len(next(iter(batch["views"].values())))
         self._broken += int(batch["broken"])
         if self._broken > self._share * max(self._seen, _FIRST_EXAMPLES):

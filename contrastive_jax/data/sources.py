@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
+from contrastive_jax.configuration import nearest
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,13 +32,8 @@ def open_source(spec: str, **keywords: Any) -> Source:
     """
     kind, _, argument = spec.partition(":")
     if kind not in KINDS:
-        raise InputError(f"source {spec!r}: unknown kind {kind!r}; {_nearest(kind, KINDS)}")
+        raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
     return KINDS[kind](argument, **keywords)
-
-
-def _nearest(word: str, known: Any) -> str:
-    close = difflib.get_close_matches(word, known, 1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
 
 
 def _glyphs(argument: str, **keywords: Any) -> Source:
@@ -47,7 +42,7 @@ def _glyphs(argument: str, **keywords: Any) -> Source:
     split = argument or "train"
     known = [split + ending for split in SPLITS for ending in ("", _CHARACTERS)]
     if split not in known:
-        raise InputError(f"source 'glyphs:{argument}': unknown split {split!r}; {_nearest(split, known)}")
+        raise InputError(f"source 'glyphs:{argument}': unknown split {split!r}; {nearest(split, known)}")
     if split.endswith(_CHARACTERS):
         keywords["one_per_character"] = True
     return Glyphs(split.removesuffix(_CHARACTERS), **keywords)

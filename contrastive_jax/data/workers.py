@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ def signals_blocked() -> Iterator[None]:
     A process takes a second to come up before it can ignore them, and a signal to the whole group would
     end it; this process gets its own when the block is left.
     """
+    # Left to start with the first worker, it would unblock them again.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield

@@ -61,7 +61,7 @@ class MetricsFile:
 
     def amend(self, step: int, values: dict[str, Any]) -> None:
         """Adds `values` to the last line of `step`, or as a line of their own if it has none."""
-        lines = self._lines()
+        lines = self.lines()
         places = [place for place, line in enumerate(lines) if line["step"] == step]
         if not places:
             return self.append(step, values)
@@ -75,11 +75,11 @@ class MetricsFile:
           InputError: another line than the last is damaged.
         """
         if self.path.exists():
-            self._rewrite([line for line in self._lines() if line["step"] <= step])
+            self._rewrite([line for line in self.lines() if line["step"] <= step])
 
-    def _lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
+        """All lines as dictionaries; what follows the last line feed is torn, or nothing."""
         content = self.path.read_bytes() if self.path.exists() else b""
-        # What follows the last line feed is torn, or nothing.
         lines = []
         for number, text in enumerate(content.split(b"\n")[:-1], 1):
             try:

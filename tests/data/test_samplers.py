@@ -78,7 +78,7 @@ def test_members_are_drawn_evenly():
     counts = [pairs.count(pair) for pair in set(pairs)]
     assert len(counts) == 12
     # 200 expected, 13.5 standard deviation
-    assert 140 < min(counts)
+    assert min(counts) > 140
     assert max(counts) < 260
 
 

@@ -14,10 +14,10 @@ def test_glyphs_by_name():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("glyps", "'glyphs'"),
-        ("glyphs:heldout", "'held_out'"),
-        ("glyphs:held_out_character", "'held_out_characters'"),
-        ("parquet:x", "known are glyphs, jsonl"),
+        ("glyps", "did you mean glyphs?"),
+        ("glyphs:heldout", "did you mean held_out?"),
+        ("glyphs:held_out_character", "did you mean held_out_characters?"),
+        ("parquet:x", "known: glyphs, jsonl"),
         ("jsonl", "jsonl:path"),
         ("jsonl:nowhere/at/all.jsonl", "nowhere/at/all.jsonl"),
     ],

@@ -93,7 +93,9 @@ def test_photo_evaluation_takes_the_middle_square():
     image = Image.new("RGB", (300, 100), (255, 0, 0))
     image.paste((0, 0, 255), (100, 0, 200, 100))
     array = Photo(resolution=32)(encode(image), rng(), False)
-    assert (array == [0, 0, 255]).all()
+    # The filter sees a little of what stands beside the square, as it does when resizing comes first.
+    assert (array[:, 2:-2] == [0, 0, 255]).all()
+    assert (array[:, :, 2] > 200).all()
 
 
 def test_photo_crops_have_the_areas_asked_for():
@@ -138,12 +140,14 @@ def test_broken_pictures():
     for content in (b"", b"text", whole[: len(whole) // 2]):
         with pytest.raises(BrokenRecord, match="cannot be decoded"):
             Photo(resolution=16)({"image": content}, rng(), False)
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 20_000])
 def test_a_decompression_bomb_is_not_decoded(side):
     bomb = encode(Image.new("1", (side, side)))
     assert len(bomb["image"]) < 100_000
-    with pytest.raises(BrokenRecord, match="too large|exceeds limit"):
+    with pytest.raises(BrokenRecord, match=r"too large|exceeds limit"):
         Photo(resolution=16)(bomb, rng(), False)
 
 

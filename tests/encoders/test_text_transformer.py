@@ -28,8 +28,6 @@ def test_padding_changes_no_embedding(encode, texts, pooling, causal):
     apply = encode(pooling=pooling, causal=causal)
     longer = jnp.pad(texts, ((0, 0), (0, 3)))
     np.testing.assert_allclose(apply(longer).embedding, apply(texts).embedding, atol=1e-5)
-    single = apply(texts[1:2, :1]).embedding
-    np.testing.assert_allclose(apply(texts).embedding[1:2], single, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "map", "last"])

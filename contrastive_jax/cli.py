@@ -1,0 +1,90 @@
+"""`contrastive-jax <command>`: reads the command line, and imports a command's code only to run it."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from contrastive_jax import __version__
+from contrastive_jax.errors import InputError
+
+DONE, FAILED, WRONG_INPUT, STOPPED_EARLY = 0, 1, 2, 75
+
+COMMANDS = {"train": "train or resume", "eval": "run the evaluators on a checkpoint"}
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one-line errors."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message} (see {self.prog} --help)")
+
+
+def parser() -> Parser:
+    """The whole command line."""
+    top = Parser(prog="contrastive-jax", description="Contrastive pre-training in JAX.", allow_abbrev=False)
+    top.add_argument("--version", action="version", version=f"contrastive-jax {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
+    train = commands.add_parser(
+        "train",
+        help=COMMANDS["train"],
+        allow_abbrev=False,
+        epilog="--config.KEY=VALUE overrides a key of the config, such as --config.optimizer.learning_rate=1e-3. "
+        "Exit codes: 0 done, 2 the input is wrong, 75 stopped early (run the same command again), 1 anything else.",
+    )
+    train.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]", help="such as configs/glyphs.py:loss=sigmoid")
+    train.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives; resumed if it has begun")
+    train.add_argument("--extend", action="store_true", help="let a run that is there go on to more steps")
+    evaluate = commands.add_parser("eval", help=COMMANDS["eval"], allow_abbrev=False)
+    evaluate.add_argument("--workdir", required=True, metavar="DIR", help="of a run")
+    evaluate.add_argument("--evaluator", action="append", metavar="NAME", help="only this one; may be repeated")
+    evaluate.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step; the newest by default")
+    for command in (train, evaluate):
+        command.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")
+    return top
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The parsed line; `overrides` holds (dotted key, text) of every --config.key=value."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    options.overrides = []
+    rest = list(rest)
+    while rest:
+        text = rest.pop(0)
+        key, equals, value = text.removeprefix("--config.").partition("=")
+        if options.command != "train" or not text.startswith("--config."):
+            raise InputError(f"unknown argument {text!r}{_suggestion(text, options.command)}")
+        if not equals and not rest:
+            raise InputError(f"{text} needs a value: {text}=...")
+        options.overrides.append((key, value if equals else rest.pop(0)))
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("contrastive_jax").setLevel(logging.INFO)
+    # What the compiler says of its own internals is no news to the user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        options = parse(sys.argv[1:] if arguments is None else arguments)
+        module = importlib.import_module(f"contrastive_jax.commands.{options.command}")
+        return module.run(options)
+    except InputError as error:
+        print(f"contrastive-jax: {error}", file=sys.stderr)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        return 130
+
+
+def _suggestion(text: str, command: str) -> str:
+    known = {"train": ["--config", "--workdir", "--extend", "--json"], "eval": ["--workdir", "--evaluator", "--step", "--json"]}
+    close = difflib.get_close_matches(text.partition("=")[0], known[command], n=1, cutoff=0.5)
+    return f": did you mean {close[0]}?" if close else f" (see contrastive-jax {command} --help)"

@@ -1,0 +1,57 @@
+"""`contrastive-jax eval`: the evaluators of a run's config, on one of its checkpoints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from contrastive_jax.cli import DONE, FAILED
+from contrastive_jax.commands.output import answer, reserved_stdout
+from contrastive_jax.errors import InputError
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit code of the command."""
+    with reserved_stdout() as stream:
+        from contrastive_jax.training.manifest import CheckpointError
+
+        try:
+            answer(stream, _evaluate(options), options.json)
+        except CheckpointError as error:
+            print(f"contrastive-jax: {error}", file=sys.stderr)
+            return FAILED
+        return DONE
+
+
+def _evaluate(options) -> dict:
+    from ml_collections import ConfigDict
+
+    from contrastive_jax.configuration import build, complete, nearest
+    from contrastive_jax.training.checkpoint import Checkpoints
+    from contrastive_jax.training.experiment import Config, Experiment
+    from contrastive_jax.training.loop import bind_tokenizer, evaluate
+
+    path = Path(options.workdir)
+    try:
+        config = ConfigDict(json.loads((path / "config.json").read_bytes()))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--workdir {path}: no run there ({path / 'config.json'} cannot be read: {error})") from error
+    complete(config, Config)
+    experiment = Experiment(build(config, Config))
+    evaluators = experiment.config.evaluation.evaluators if experiment.config.evaluation else {}
+    for name in options.evaluator or ():
+        if name not in evaluators:
+            raise InputError(f"--evaluator {name}: unknown; {nearest(name, evaluators)}")
+    if not evaluators:
+        raise InputError(f"--workdir {path}: its config has no evaluators")
+    checkpoints = Checkpoints(path / "checkpoints", experiment.config.checkpoint.every, read_only=True)
+    with checkpoints:
+        restored = checkpoints.restore(experiment.state_structure, options.step)
+    if restored is None:
+        raise InputError(f"--workdir {path}: no checkpoint yet; train first")
+    step, state, _ = restored
+    views = bind_tokenizer(experiment, path)
+    figures = evaluate(experiment, views, state.params, names=options.evaluator and tuple(options.evaluator))
+    return {"workdir": str(path), "step": step, **figures}

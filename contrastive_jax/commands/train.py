@@ -1,0 +1,52 @@
+"""`contrastive-jax train`: trains, or resumes what is there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from contrastive_jax.cli import DONE, FAILED, STOPPED_EARLY
+from contrastive_jax.commands.output import answer, reserved_stdout
+
+
+def run(options: argparse.Namespace) -> int:
+    """The exit code of the command."""
+    with reserved_stdout() as stream:
+        from contrastive_jax.distributed.stopping import StopRequest
+
+        with StopRequest() as stop:
+            return _train(options, stop, stream)
+
+
+def _train(options, stop, stream) -> int:
+    from contrastive_jax.configuration import build, load
+    from contrastive_jax.training.experiment import Config, Experiment
+    from contrastive_jax.training.loop import NonFiniteLoss, Run, Stopped
+    from contrastive_jax.training.manifest import CheckpointError
+    from contrastive_jax.training.workdir import finished, open_workdir
+
+    config = load(options.config, options.overrides, Config)
+    experiment = Experiment(build(config, Config))
+    with open_workdir(options.workdir, json.loads(config.to_json()), options.extend) as workdir:
+        result = finished(workdir.path)
+        try:
+            if result is None:
+                result = Run(experiment, workdir.path, stop)()
+            else:
+                print(f"{workdir.path} is finished: {result['step']} steps", file=sys.stderr)
+        except Stopped as signal:
+            print(f"{signal}: saved in {workdir.path}; run the same command again to go on", file=sys.stderr)
+            return STOPPED_EARLY
+        except (NonFiniteLoss, CheckpointError) as error:
+            print(f"contrastive-jax: {error}", file=sys.stderr)
+            return FAILED
+        answer(stream, {"workdir": str(workdir.path), **result}, options.json)
+        _point_at(workdir.path)
+    return DONE
+
+
+def _point_at(path: Path) -> None:
+    for picture in sorted((path / "report").glob("*.png")):
+        print(f"see {picture}", file=sys.stderr)

@@ -1,0 +1,55 @@
+"""A sheet of queries with what was retrieved for each: people look before they read."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from contrastive_jax.data.records import Source
+from contrastive_jax.evaluation.embedding import Embedder
+from contrastive_jax.evaluation.retrieval import Retrieval
+
+
+def contact_sheet(retrieval: Retrieval, embed: Embedder, source: Source, queries: int = 24, answers: int = 5) -> Figure:
+    """Queries of `retrieval.rows`, evenly spread over the source, with their nearest of `retrieval.columns`.
+
+    Right answers have a green frame, the others a grey one.
+    """
+    found = retrieval.find(embed, source, retrieval.rows, retrieval.columns, answers)
+    chosen = np.linspace(0, len(found.queries) - 1, min(queries, len(found.queries))).astype(int)
+    panels, answers = 2, found.nearest.shape[1]
+    height = -(-len(chosen) // panels)
+    figure = Figure(figsize=(13, 0.85 * height + 0.9), layout="constrained")
+    figure.suptitle(f"{retrieval.rows} queries, the {answers} nearest {retrieval.columns}s; right ones are framed green")
+    grid = figure.subplots(height, panels * (answers + 1), squeeze=False, width_ratios=([3] + [1] * answers) * panels)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    fields = [embed.views[embed.graph.branches[b].view].field for b in (retrieval.rows, retrieval.columns)]
+    for place, query in enumerate(chosen):
+        panel, row = divmod(place, height)
+        cells = grid[row, panel * (answers + 1) :]
+        _show(cells[0], source[int(found.queries[query])][fields[0]], None)
+        for cell, answer, right in zip(cells[1:], found.nearest[query], found.right[query]):
+            _show(cell, source[int(answer)][fields[1]], bool(right))
+    return figure
+
+
+def _show(axes: Any, content: Any, right: bool | None) -> None:
+    """A text or a picture; `right` None is a query."""
+    if isinstance(content, str):
+        text = "\n".join(textwrap.wrap(content, 28)[:4])
+        axes.text(0.98, 0.5, text, ha="right", va="center", fontsize=7, transform=axes.transAxes)
+        return
+    if isinstance(content, bytes):
+        content = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((64, 64)))
+    axes.set_axis_on()
+    axes.set(xticks=[], yticks=[])
+    axes.imshow(content, cmap="gray_r")
+    colour, width = {None: ("black", 0.8), True: ("tab:green", 3.0), False: ("lightgrey", 0.8)}[right]
+    for spine in axes.spines.values():
+        spine.set(edgecolor=colour, linewidth=width)

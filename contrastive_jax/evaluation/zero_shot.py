@@ -1,0 +1,65 @@
+"""Zero-shot classification: each class is the mean of its prompts' embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from contrastive_jax.data.records import Source
+from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation.embedding import Listed
+from contrastive_jax.evaluation.retrieval import column, nearest_neighbours
+
+if TYPE_CHECKING:
+    from contrastive_jax.evaluation.embedding import Embedder
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Accuracy of naming the class of each example from prompts alone, as CLIP does.
+
+    examples, prompts: branches; label: the record's field with the class name; templates: prompts with {}
+    for the class name; ignore: class names that are none; at_least: smaller classes are left out;
+    text_field: where the prompt branch's view reads its text. Beside the accuracy stands that of always
+    naming the largest class (`majority`), and the mean over classes (`balanced_accuracy`).
+
+    Source: Radford et al. 2021, arXiv 2103.00020.
+    """
+
+    examples: str
+    prompts: str
+    label: str
+    templates: tuple[str, ...] = ("{}",)
+    ignore: tuple[str, ...] = ()
+    at_least: int = 1
+    text_field: str = "text"
+
+    def __post_init__(self):
+        if not self.templates or any("{}" not in template for template in self.templates):
+            raise InputError(f"templates={self.templates}: give texts with {{}} in each")
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        return self.examples, self.prompts
+
+    def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
+        labels = np.asarray(column(source, self.label))
+        names, counts = np.unique(labels, return_counts=True)
+        names = [n for n, count in zip(names, counts) if count >= self.at_least and n not in self.ignore]
+        if len(names) < 2:
+            raise InputError(f"{source.name} has {len(names)} classes of {self.label} with {self.at_least} records")
+        indices = np.flatnonzero(np.isin(labels, names))
+        truth = np.searchsorted(names, labels[indices])
+        prompts = [{self.text_field: t.format(name)} for name in names for t in self.templates]
+        classes = embed(self.prompts, Listed("prompts", prompts)).reshape(len(names), len(self.templates), -1)
+        classes = classes.mean(axis=1)
+        classes /= np.maximum(np.linalg.norm(classes, axis=1, keepdims=True), 1e-12)
+        guess = nearest_neighbours(embed(self.examples, source, indices), classes, 1, embed.mesh)[:, 0]
+        right = guess == truth
+        yield "accuracy", float(right.mean())
+        yield "balanced_accuracy", float(np.mean([right[truth == c].mean() for c in range(len(names))]))
+        yield "majority", float(np.bincount(truth).max() / len(truth))
+        yield "classes", len(names)

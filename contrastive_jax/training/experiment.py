@@ -1,0 +1,211 @@
+"""What a config describes: its schema, and a run's parts built and checked from it."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from contrastive_jax import encoders, evaluation, losses
+from contrastive_jax.branches import Branch, Graph
+from contrastive_jax.configuration import Kind, Named, nearest
+from contrastive_jax.data import samplers, tokenizers, views
+from contrastive_jax.distributed.mesh import MeshShape, batch_shards, replicated
+from contrastive_jax.distributed.sharding import shardings
+from contrastive_jax.encoders.heads import KINDS as HEADS
+from contrastive_jax.errors import InputError
+from contrastive_jax.training import optimizer
+from contrastive_jax.training.state import TrainState
+from contrastive_jax.training.step import train_step
+
+
+@dataclass(frozen=True)
+class Data:
+    """source: a name or kind:path; workers: processes that read ahead (0: a thread), prefetch batches
+    each; broken_share: the share of records that may be unreadable before the run stops."""
+
+    source: str
+    views: Annotated[dict, Named(Kind(views.KINDS))]
+    sampler: Annotated[dict, Kind(samplers.KINDS)]
+    tokenizer: Annotated[dict, Kind(tokenizers.KINDS)] | None = None
+    workers: int = 0
+    prefetch: int = 4
+    broken_share: float = 0.01
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint every so many steps, and at the end; the newest `keep` stay (None: all)."""
+
+    every: int = 500
+    keep: int | None = 2
+
+
+@dataclass(frozen=True)
+class Logging:
+    """A line of metrics every so many steps, and at the end; tensorboard: there as well."""
+
+    every: int = 10
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Evaluators on the records of `source`, every so many steps (None: only at the end)."""
+
+    source: str
+    evaluators: Annotated[dict, Named(Kind(evaluation.KINDS))]
+    every: int | None = None
+    batch_size: int = 512
+
+
+@dataclass(frozen=True)
+class Config:
+    """The top-level keys of every config. batch_size: the contrastive batch; microbatch: examples that a
+    device encodes at once (None: all of its share)."""
+
+    steps: int
+    batch_size: int
+    data: Data
+    encoders: Annotated[dict, Named(Kind(encoders.KINDS))]
+    branches: Annotated[dict, Named(Branch)]
+    losses: Annotated[dict, Named(Kind(losses.KINDS))]
+    optimizer: Annotated[dict, Kind(optimizer.KINDS)]
+    heads: Annotated[dict, Named(Kind(HEADS))] = field(default_factory=dict)
+    seed: int = 0
+    microbatch: int | None = None
+    mesh: MeshShape = MeshShape()
+    checkpoint: Checkpoint = Checkpoint()
+    logging: Logging = Logging()
+    evaluation: Evaluation | None = None
+
+
+class Experiment:
+    """A built config, with everything that its train step needs; opens no source, makes no array.
+
+    Raises InputError, naming the key, for parts that do not fit each other or the devices.
+    """
+
+    def __init__(self, config: Config, devices=None):
+        self.config = config
+        _check_numbers(config)
+        self.mesh: Mesh = config.mesh.make(devices)
+        structures = {name: view.structure() for name, view in config.data.views.items()}
+        self.graph = Graph(config.branches, config.encoders, config.heads, structures)
+        self.losses: Mapping[str, Any] = config.losses
+        _check_wiring(self)
+        _check_division(config, batch_shards(self.mesh))
+        self.axes = {**self.graph.logical_axes(), "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()}}
+        self.optimizer: optax.GradientTransformation = config.optimizer.transformation(
+            config.steps, optimizer.decaying(self.axes)
+        )
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The batch fields that the losses read."""
+        return tuple(sorted({name for loss in self.losses.values() for name in loss.fields}))
+
+    def new_state(self, key: jax.Array) -> TrainState:
+        """The state before the first step; pure."""
+        own = {name: loss.init() for name, loss in self.losses.items()}
+        params = {**self.graph.init(jax.random.fold_in(key, 0)), "losses": own}
+        run_key = jax.random.fold_in(key, 1)
+        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params), {}, {}, {}, run_key)
+
+    @functools.cached_property
+    def state_structure(self) -> TrainState:
+        """The state's shapes and dtypes with their shardings: moments lie where their parameters do."""
+        shapes = jax.eval_shape(lambda: self.new_state(jax.random.key(0)))
+        placed = shardings(self.axes, shapes.params, self.mesh)
+        opt_state = optax.tree_utils.tree_map_params(
+            self.optimizer,
+            lambda _, sharding: sharding,
+            shapes.opt_state,
+            placed,
+            transform_non_params=lambda _: replicated(self.mesh),
+        )
+        everywhere = replicated(self.mesh)
+        all_shardings = TrainState(everywhere, placed, opt_state, {}, {}, {}, everywhere)
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, all_shardings
+        )
+
+    @property
+    def state_shardings(self) -> TrainState:
+        return jax.tree.map(lambda x: x.sharding, self.state_structure)
+
+    def initial_state(self) -> TrainState:
+        """`new_state` of the config's seed, made where it belongs."""
+        make = jax.jit(self.new_state, out_shardings=self.state_shardings)
+        return make(jax.random.key(self.config.seed))
+
+    def train_step(self):
+        """The jitted step (state, batch) -> (state, metrics); it consumes the state."""
+        step = functools.partial(train_step, self.graph, self.losses, self.optimizer, self.config.microbatch)
+        return jax.jit(step, donate_argnums=0, out_shardings=(self.state_shardings, replicated(self.mesh)))
+
+
+def _scalar_axes(loss: Any) -> dict[str, tuple]:
+    return {name: (None,) * value.ndim for name, value in jax.eval_shape(loss.init).items()}
+
+
+def _check_numbers(config: Config) -> None:
+    for key, value in {
+        "steps": config.steps,
+        "batch_size": config.batch_size,
+        "microbatch": config.microbatch,
+        "logging.every": config.logging.every,
+        "checkpoint.every": config.checkpoint.every,
+        "checkpoint.keep": config.checkpoint.keep,
+        "evaluation.every": config.evaluation and config.evaluation.every,
+        "evaluation.batch_size": config.evaluation and config.evaluation.batch_size,
+    }.items():
+        if value is not None and value < 1:
+            raise InputError(f"config.{key}={value}: give 1 or more")
+    if config.seed < 0 or config.data.workers < 0 or config.data.prefetch < 0:
+        raise InputError("config.seed, config.data.workers and config.data.prefetch: give 0 or more")
+    if not 0 <= config.data.broken_share <= 1:
+        raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
+    if not config.losses:
+        raise InputError("config.losses is empty: name at least one loss")
+
+
+def _check_division(config: Config, shards: int) -> None:
+    batch, microbatch = config.batch_size, config.microbatch
+    if batch % shards:
+        raise InputError(
+            f"config.batch_size={batch} does not divide over {shards} devices: "
+            f"give a multiple of {shards}, such as {-(-batch // shards) * shards}"
+        )
+    if microbatch is not None and (batch // shards) % microbatch:
+        raise InputError(
+            f"config.microbatch={microbatch} does not divide the {batch // shards} examples of a device "
+            f"(config.batch_size={batch} over {shards}): give a divisor of {batch // shards}, or None"
+        )
+
+
+def _check_wiring(experiment: Experiment) -> None:
+    graph, config = experiment.graph, experiment.config
+    named = [(f"losses.{name}", loss) for name, loss in config.losses.items()]
+    if config.evaluation:
+        named += [(f"evaluation.evaluators.{n}", e) for n, e in config.evaluation.evaluators.items()]
+    for where, part in named:
+        for branch in part.branches:
+            if branch not in graph.branches:
+                raise InputError(f"config.{where}: branch {branch!r} is unknown; {nearest(branch, graph.branches)}")
+    texts = {name for name, view in config.data.views.items() if isinstance(view, views.Text)}
+    if not texts:
+        return
+    if config.data.tokenizer is None:
+        raise InputError(f"config.data.views.{min(texts)} is a text: set config.data.tokenizer")
+    for name, branch in config.branches.items():
+        vocabulary = getattr(config.encoders[branch.encoder], "vocabulary", None)
+        if branch.view in texts and vocabulary is not None and vocabulary < config.data.tokenizer.vocabulary:
+            raise InputError(
+                f"config.encoders.{branch.encoder}.vocabulary={vocabulary} is smaller than "
+                f"config.data.tokenizer.vocabulary={config.data.tokenizer.vocabulary} (branch {name!r})"
+            )
