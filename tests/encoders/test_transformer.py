@@ -40,10 +40,9 @@ def test_what_an_encoder_gives_back(tower, parameters, pooling):
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 @pytest.mark.parametrize("size", sorted(SIZES))
-@pytest.mark.parametrize("pooling", ["cls", "map"])
-def test_every_size_has_names_for_all_its_axes_and_fits_meshes(kind, size, pooling):
-    sizes = {"size": size, "pooling": pooling}
-    encoder = KINDS[kind](**sizes) if kind == "vision_transformer" else KINDS[kind](**sizes, vocabulary=384)
+def test_every_size_has_names_for_all_its_axes_and_fits_meshes(kind, size):
+    words = {"vocabulary": 384} if kind == "text_transformer" else {}
+    encoder = KINDS[kind](size=size, **words)
     shape, dtype = ((4, 32, 32, 3), jnp.uint8) if kind == "vision_transformer" else ((4, 16), jnp.int32)
     view = jax.ShapeDtypeStruct(shape, dtype)
     params = jax.eval_shape(encoder.init, jax.random.key(0), view)
@@ -69,6 +68,14 @@ def test_the_scan_over_blocks_is_a_loop_over_blocks(text, texts, parameters):
         layer = jax.tree.map(lambda p, i=i: p[i], params)
         looped, _ = Block(architecture).apply({"params": layer}, looped, i, texts != 0, keys)
     np.testing.assert_allclose(scanned, looped, atol=2e-5)
+
+
+def test_every_block_draws_apart(text, texts, parameters):
+    encoder = text(dropout=0.5)
+    layer = jax.tree.map(lambda p: p[0], parameters(encoder)["transformer"]["blocks"])
+    keys, x = jax.random.split(jax.random.key(3), 8), jnp.ones((8, 6, 32))
+    apply = jax.jit(lambda i: Block(encoder.architecture()).apply({"params": layer}, x, i, None, keys)[0])
+    assert np.abs(apply(1) - apply(0)).max() > 0.1
 
 
 def test_layers_do_not_start_alike(text, parameters):
