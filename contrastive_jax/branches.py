@@ -52,14 +52,18 @@ class Graph:
                 *(("heads", head, self.heads) for head in branch.heads),
             ):
                 if part not in known:
-                    raise InputError(f"config.branches.{name}.{key}: {part!r} is unknown; {nearest(part, known)}")
+                    raise InputError(
+                        f"config.branches.{name}.{key}: {part!r} is unknown; {nearest(part, known)}"
+                    )
         for kind, used in (
             ("encoders", {b.encoder for b in self.branches.values()}),
             ("heads", {h for b in self.branches.values() for h in b.heads}),
         ):
             for name in getattr(self, kind):
                 if name not in used:
-                    raise InputError(f"config.{kind}.{name}: no branch uses it; remove it or name it in a branch")
+                    raise InputError(
+                        f"config.{kind}.{name}: no branch uses it; remove it or name it in a branch"
+                    )
 
     def init(self, key: Key[Array, ""]) -> PyTree:
         """New parameters {"encoders", "heads"}; each part's depend on the key and its own name only."""
@@ -96,7 +100,7 @@ class Graph:
 
     def _parts(self, make) -> PyTree:
         encoders, heads = {}, {}
-        for name, branch in self.branches.items():
+        for branch in self.branches.values():
             encoder = self.encoders[branch.encoder]
             example = jax.ShapeDtypeStruct((1, *self.views[branch.view].shape), self.views[branch.view].dtype)
             try:
@@ -122,7 +126,9 @@ def encoded_width(encoder: Any, example: jax.ShapeDtypeStruct) -> int:
     """The size of an encoder's embedding, from shapes alone."""
 
     def run(example):
-        return encoder.apply(encoder.init(jax.random.key(0), example), example, train=False, key=None).embedding
+        return encoder.apply(
+            encoder.init(jax.random.key(0), example), example, train=False, key=None
+        ).embedding
 
     return jax.eval_shape(run, example).shape[-1]
 

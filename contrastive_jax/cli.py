@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from contrastive_jax import __version__
-from contrastive_jax.errors import InputError
-
-DONE, FAILED, WRONG_INPUT, STOPPED_EARLY = 0, 1, 2, 75
+from contrastive_jax.errors import WRONG_INPUT, InputError
 
 COMMANDS = {"train": "train or resume", "eval": "run the evaluators on a checkpoint"}
 
@@ -35,18 +33,28 @@ def parser() -> Parser:
         "train",
         help=COMMANDS["train"],
         allow_abbrev=False,
-        epilog="--config.KEY=VALUE overrides a key of the config, such as --config.optimizer.learning_rate=1e-3. "
-        "Exit codes: 0 done, 2 the input is wrong, 75 stopped early (run the same command again), 1 anything else.",
+        epilog="--config.KEY=VALUE overrides a key of the config, as --config.optimizer.learning_rate=1e-3. "
+        "Exit codes: 0 done, 2 the input is wrong, 75 stopped early (run the same command again), 1 other.",
     )
-    train.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]", help="such as configs/glyphs.py:loss=sigmoid")
-    train.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives; resumed if it has begun")
+    train.add_argument(
+        "--config", required=True, metavar="FILE[:ARGUMENTS]", help="such as configs/glyphs.py:loss=sigmoid"
+    )
+    train.add_argument(
+        "--workdir", required=True, metavar="DIR", help="where the run lives; resumed if it has begun"
+    )
     train.add_argument("--extend", action="store_true", help="let a run that is there go on to more steps")
     evaluate = commands.add_parser("eval", help=COMMANDS["eval"], allow_abbrev=False)
     evaluate.add_argument("--workdir", required=True, metavar="DIR", help="of a run")
-    evaluate.add_argument("--evaluator", action="append", metavar="NAME", help="only this one; may be repeated")
-    evaluate.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step; the newest by default")
+    evaluate.add_argument(
+        "--evaluator", action="append", metavar="NAME", help="only this one; may be repeated"
+    )
+    evaluate.add_argument(
+        "--step", type=int, metavar="N", help="the checkpoint of this step; the newest by default"
+    )
     for command in (train, evaluate):
-        command.add_argument("--json", action="store_true", help="print one JSON object on the last line of stdout")
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON object on the last line of stdout"
+        )
     return top
 
 
@@ -85,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _suggestion(text: str, command: str) -> str:
-    known = {"train": ["--config", "--workdir", "--extend", "--json"], "eval": ["--workdir", "--evaluator", "--step", "--json"]}
+    known = {
+        "train": ["--config", "--workdir", "--extend", "--json"],
+        "eval": ["--workdir", "--evaluator", "--step", "--json"],
+    }
     close = difflib.get_close_matches(text.partition("=")[0], known[command], n=1, cutoff=0.5)
     return f": did you mean {close[0]}?" if close else f" (see contrastive-jax {command} --help)"

@@ -125,7 +125,12 @@ def parse(text: str, annotation: Any, where: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         value = {"true": True, "false": False, "none": None}.get(text.lower(), text)
-    if isinstance(value, int) and not isinstance(value, bool) and not _fits(value, annotation) and _fits(1.0, annotation):
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and not _fits(value, annotation)
+        and _fits(1.0, annotation)
+    ):
         value = float(value)
     if not _fits(value, annotation) and _fits("", annotation):
         value = text
@@ -136,9 +141,17 @@ def parse(text: str, annotation: Any, where: str) -> Any:
 
 def describe(annotation: Any) -> str:
     """A type in plain words."""
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", type(None): "None"}
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        str: "a text",
+        type(None): "None",
+    }
     options = get_args(annotation) if _is_union(annotation) else (annotation,)
-    return " or ".join(words.get(get_origin(o) or o, f"a {getattr(get_origin(o) or o, '__name__', o)}") for o in options)
+    return " or ".join(
+        words.get(get_origin(o) or o, f"a {getattr(get_origin(o) or o, '__name__', o)}") for o in options
+    )
 
 
 def _get_config(spec: str) -> ConfigDict:
@@ -178,12 +191,14 @@ def _set(config: ConfigDict, dotted: str, text: str, annotation: Any) -> None:
 def _fields(config: Mapping, schema: Any, where: str) -> dict[str, Any]:
     """{key: annotation} of one dictionary; checks its keys and, in a ConfigDict, adds its defaults."""
     if isinstance(schema, Named):
-        return {key: Annotated[dict, schema.of] for key in config}
+        return dict.fromkeys(config, Annotated[dict, schema.of])
     fields: dict[str, Any] = {}
     constructor, place = schema, f"config.{where}" if where else "config"
     if isinstance(schema, Kind):
         if config.get("kind") not in schema.table:
-            raise InputError(f"{place}.kind={config.get('kind')!r}: {nearest(str(config.get('kind')), schema.table)}")
+            raise InputError(
+                f"{place}.kind={config.get('kind')!r}: {nearest(str(config.get('kind')), schema.table)}"
+            )
         constructor, fields = schema.table[config["kind"]], {"kind": str}
     hints = get_type_hints(constructor, include_extras=True)
     for field in dataclasses.fields(constructor):

@@ -1,4 +1,6 @@
-"""The one kind of error that people cause, as against those that we cause."""
+"""The one kind of error that people cause, as against those that we cause; and how a command ends."""
+
+DONE, FAILED, WRONG_INPUT, STOPPED_EARLY = 0, 1, 2, 75  # 75: run the same command again
 
 
 class InputError(ValueError):

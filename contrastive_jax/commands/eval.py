@@ -7,9 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from contrastive_jax.cli import DONE, FAILED
 from contrastive_jax.commands.output import answer, reserved_stdout
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import DONE, FAILED, InputError
 
 
 def run(options: argparse.Namespace) -> int:
@@ -37,7 +36,9 @@ def _evaluate(options) -> dict:
     try:
         config = ConfigDict(json.loads((path / "config.json").read_bytes()))
     except (OSError, ValueError) as error:
-        raise InputError(f"--workdir {path}: no run there ({path / 'config.json'} cannot be read: {error})") from error
+        raise InputError(
+            f"--workdir {path}: no run there ({path / 'config.json'} cannot be read: {error})"
+        ) from error
     complete(config, Config)
     experiment = Experiment(build(config, Config))
     evaluators = experiment.config.evaluation.evaluators if experiment.config.evaluation else {}

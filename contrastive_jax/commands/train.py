@@ -7,8 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from contrastive_jax.cli import DONE, FAILED, STOPPED_EARLY
 from contrastive_jax.commands.output import answer, reserved_stdout
+from contrastive_jax.errors import DONE, FAILED, STOPPED_EARLY
 
 
 def run(options: argparse.Namespace) -> int:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from contrastive_jax.errors import InputError
 
+POOLINGS = ("cls", "mean", "map", "last")
+DTYPES = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Dimensions:
@@ -61,10 +64,6 @@ def dimensions(
             f"heads: {chosen.heads} does not divide width {chosen.width}; choose another of the two"
         )
     return chosen
-
-
-POOLINGS = ("cls", "mean", "map", "last")
-DTYPES = ("float32", "bfloat16")
 
 
 def one_of(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -15,7 +15,9 @@ from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.evaluation.retrieval import Retrieval
 
 
-def contact_sheet(retrieval: Retrieval, embed: Embedder, source: Source, queries: int = 24, answers: int = 5) -> Figure:
+def contact_sheet(
+    retrieval: Retrieval, embed: Embedder, source: Source, queries: int = 24, answers: int = 5
+) -> Figure:
     """Queries of `retrieval.rows`, evenly spread over the source, with their nearest of `retrieval.columns`.
 
     Right answers have a green frame, the others a grey one.
@@ -25,8 +27,12 @@ def contact_sheet(retrieval: Retrieval, embed: Embedder, source: Source, queries
     panels, answers = 2, found.nearest.shape[1]
     height = -(-len(chosen) // panels)
     figure = Figure(figsize=(13, 0.85 * height + 0.9), layout="constrained")
-    figure.suptitle(f"{retrieval.rows} queries, the {answers} nearest {retrieval.columns}s; right ones are framed green")
-    grid = figure.subplots(height, panels * (answers + 1), squeeze=False, width_ratios=([3] + [1] * answers) * panels)
+    figure.suptitle(
+        f"{retrieval.rows} queries, the {answers} nearest {retrieval.columns}s; right ones are framed green"
+    )
+    grid = figure.subplots(
+        height, panels * (answers + 1), squeeze=False, width_ratios=([3] + [1] * answers) * panels
+    )
     for axes in grid.flat:
         axes.set_axis_off()
     fields = [embed.views[embed.graph.branches[b].view].field for b in (retrieval.rows, retrieval.columns)]

@@ -55,9 +55,14 @@ class Embedder:
         self.graph, self.views, self.params, self.mesh, self.between = graph, views, params, mesh, between
         shards = batch_shards(mesh)
         self.batch_size = -(-batch_size // shards) * shards
-        self._embed = {name: jax.jit(partial(_embed, graph, name), out_shardings=replicated(mesh)) for name in graph.branches}
+        self._embed = {
+            name: jax.jit(partial(_embed, graph, name), out_shardings=replicated(mesh))
+            for name in graph.branches
+        }
 
-    def __call__(self, branch: str, source: Source, indices: Sequence[int] | None = None) -> Float[np.ndarray, "n d"]:
+    def __call__(
+        self, branch: str, source: Source, indices: Sequence[int] | None = None
+    ) -> Float[np.ndarray, "n d"]:
         indices = range(len(source)) if indices is None else indices
         view = self.views[self.graph.branches[branch].view]
         parts = []

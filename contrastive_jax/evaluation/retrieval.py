@@ -80,7 +80,9 @@ class Retrieval:
         sizes = np.diff(np.r_[starts, len(order)])
         starts = starts[sizes > max(members.values())]
         if not len(starts):
-            raise InputError(f"no {self.group} in {source.name} has {max(members.values()) + 1} records to compare")
+            raise InputError(
+                f"no {self.group} in {source.name} has {max(members.values()) + 1} records to compare"
+            )
         return order[starts + members[branch]]
 
 

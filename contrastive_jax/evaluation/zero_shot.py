@@ -50,7 +50,9 @@ class ZeroShot:
         names, counts = np.unique(labels, return_counts=True)
         names = [n for n, count in zip(names, counts) if count >= self.at_least and n not in self.ignore]
         if len(names) < 2:
-            raise InputError(f"{source.name} has {len(names)} classes of {self.label} with {self.at_least} records")
+            raise InputError(
+                f"{source.name} has {len(names)} classes of {self.label} with {self.at_least} records"
+            )
         indices = np.flatnonzero(np.isin(labels, names))
         truth = np.searchsorted(names, labels[indices])
         prompts = [{self.text_field: t.format(name)} for name in names for t in self.templates]

@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 import jax.numpy as jnp
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from jaxtyping import Array, Bool, Float, Int
 
     Labels = Int[Array, " B"] | tuple[Int[Array, " R"], Int[Array, " C"]] | None
 
 
 def records(
-    rows: Float[Array, "R d"], columns: Float[Array, "C d"], positives: Labels, ignore: Labels, present: Labels
+    rows: Float[Array, "R d"],
+    columns: Float[Array, "C d"],
+    positives: Labels,
+    ignore: Labels,
+    present: Labels,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Row and column records for a tile: {"embedding", "id"} and, where given, {"ignore", "present"}.
 
@@ -24,7 +30,9 @@ def records(
         raise ValueError(f"embeddings have shapes {rows.shape} and {columns.shape}; give [R, d] and [C, d]")
     if positives is None:
         if len(rows) != len(columns):
-            raise ValueError(f"{len(rows)} rows and {len(columns)} columns: say which belong together (positives=)")
+            raise ValueError(
+                f"{len(rows)} rows and {len(columns)} columns: say which belong together (positives=)"
+            )
         positives = jnp.arange(len(rows), dtype=jnp.int32)
     sides = {"embedding": rows}, {"embedding": columns}
     for name, labels in (("id", positives), ("ignore", ignore), ("present", present)):
@@ -33,7 +41,9 @@ def records(
         pair = labels if isinstance(labels, tuple) else (labels, labels)
         for side, label in zip(sides, pair):
             if label.shape != side["embedding"].shape[:1]:
-                raise ValueError(f"labels have shape {label.shape} beside embeddings {side['embedding'].shape}")
+                raise ValueError(
+                    f"labels have shape {label.shape} beside embeddings {side['embedding'].shape}"
+                )
             side[name] = label
     return sides
 
@@ -50,3 +60,15 @@ def relation(
         both = rows["present"][:, None] & columns["present"][None, :]
         mask = both if mask is None else mask & both
     return positive, mask
+
+
+def field_names(*wired: str | tuple[str, str] | None) -> tuple[str, ...]:
+    """The batch fields that a loss reads, from what a config gives for its labels."""
+    return tuple(name for one in wired if one for name in ((one,) if isinstance(one, str) else one))
+
+
+def labels(fields: Mapping[str, Array], wired: str | tuple[str, str] | None) -> Labels:
+    """The labels that a config wires to batch fields: one field for both sides, or one for each."""
+    if not wired:
+        return None
+    return fields[wired] if isinstance(wired, str) else tuple(fields[name] for name in wired)

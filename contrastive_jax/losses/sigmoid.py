@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
-from contrastive_jax.losses.pairs import records, relation
+from contrastive_jax.losses.pairs import field_names, labels, records, relation
 from contrastive_jax.losses.softmax import bounded
 from contrastive_jax.similarity import Scores, total
 
@@ -60,14 +60,15 @@ def _tile(rows, columns, shared) -> Scores:
 class SigmoidContrastive:
     """`sigmoid_contrastive` of two branches; scale and bias are learned.
 
-    positives, ignore: names of batch fields. scale, bias: initial values, the paper's by default;
-    scale_max: the bound of the scale, a projection after each update, None for none.
+    positives, ignore: a batch field, or one of the rows' and one of the columns'. scale, bias: initial
+    values, the paper's by default; scale_max: the bound of the scale, a projection after each update,
+    None for none.
     """
 
     rows: str
     columns: str
-    positives: str | None = None
-    ignore: str | None = None
+    positives: str | tuple[str, str] | None = None
+    ignore: str | tuple[str, str] | None = None
     scale: float = 10.0
     bias: float = -10.0
     scale_max: float | None = None
@@ -77,7 +78,9 @@ class SigmoidContrastive:
         if self.scale <= 0:
             raise InputError(f"scale={self.scale}: give a positive number")
         if self.scale_max is not None and self.scale > self.scale_max:
-            raise InputError(f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise the bound")
+            raise InputError(
+                f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise the bound"
+            )
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -85,7 +88,7 @@ class SigmoidContrastive:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.positives, self.ignore) if name)
+        return field_names(self.positives, self.ignore)
 
     def init(self) -> dict[str, Array]:
         return {"log_scale": jnp.log(jnp.float32(self.scale)), "bias": jnp.float32(self.bias)}
@@ -99,6 +102,6 @@ class SigmoidContrastive:
             embeddings[self.columns],
             scale=jnp.exp(params["log_scale"]),
             bias=params["bias"],
-            positives=fields[self.positives] if self.positives else None,
-            ignore=fields[self.ignore] if self.ignore else None,
+            positives=labels(fields, self.positives),
+            ignore=labels(fields, self.ignore),
         )

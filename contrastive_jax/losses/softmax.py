@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
-from contrastive_jax.losses.pairs import records, relation
+from contrastive_jax.losses.pairs import field_names, labels, records, relation
 from contrastive_jax.similarity import Scores, Sums, cross_entropy
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float
+    from jaxtyping import Array, Float
 
     from contrastive_jax.losses.pairs import Labels
 
@@ -97,7 +97,9 @@ def _smoothed(rows, columns, shared, smoothing: float, symmetric: bool, engine) 
 
     The weights of both directions go into one target matrix, so that one sweep serves both.
     """
-    counts = cross_entropy(_count_tile, *({k: v for k, v in s.items() if k != "embedding"} for s in (rows, columns)), **engine)
+    counts = cross_entropy(
+        _count_tile, *({k: v for k, v in s.items() if k != "embedding"} for s in (rows, columns)), **engine
+    )
     sums_of = (counts.row_mass, counts.row_lse), (counts.column_mass, counts.column_lse)
     sides, weights = [], []
     for record, (mass, lse), part in zip((rows, columns), sums_of, (0.5, 0.5) if symmetric else (1, 0)):
@@ -120,21 +122,24 @@ def _count_tile(rows, columns, shared) -> Scores:
 def _smoothed_tile(rows, columns, shared) -> Scores:
     positive, mask = relation(rows, columns)
     targets = positive * (rows["positive"][:, None] + columns["positive"][None, :])
-    return Scores(_logits(rows, columns, shared), mask, targets + rows["every"][:, None] + columns["every"][None, :])
+    return Scores(
+        _logits(rows, columns, shared), mask, targets + rows["every"][:, None] + columns["every"][None, :]
+    )
 
 
 @dataclass(frozen=True)
 class SoftmaxContrastive:
     """`softmax_contrastive` of two branches, with a scale that may be learned.
 
-    positives, ignore: names of batch fields. scale: its initial value; scale_max: its bound, applied as
-    a projection after each update (a clip in the forward pass would leave it stuck), None for none.
+    positives, ignore: a batch field, or one of the rows' and one of the columns'. scale: its initial
+    value; scale_max: its bound, a projection after each update (a clip in the forward pass would leave
+    it stuck), None for none.
     """
 
     rows: str
     columns: str
-    positives: str | None = None
-    ignore: str | None = None
+    positives: str | tuple[str, str] | None = None
+    ignore: str | tuple[str, str] | None = None
     label_smoothing: float = 0.0
     symmetric: bool = True
     scale: float = 1 / 0.07
@@ -148,7 +153,9 @@ class SoftmaxContrastive:
         if self.scale <= 0:
             raise InputError(f"scale={self.scale}: give a positive number")
         if self.scale_max is not None and self.scale > self.scale_max:
-            raise InputError(f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise the bound")
+            raise InputError(
+                f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise the bound"
+            )
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -156,7 +163,7 @@ class SoftmaxContrastive:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.positives, self.ignore) if name)
+        return field_names(self.positives, self.ignore)
 
     def init(self) -> dict[str, Array]:
         return {"log_scale": jnp.log(jnp.float32(self.scale))} if self.learn_scale else {}
@@ -169,8 +176,8 @@ class SoftmaxContrastive:
             embeddings[self.rows],
             embeddings[self.columns],
             scale=jnp.exp(params["log_scale"]) if self.learn_scale else self.scale,
-            positives=fields[self.positives] if self.positives else None,
-            ignore=fields[self.ignore] if self.ignore else None,
+            positives=labels(fields, self.positives),
+            ignore=labels(fields, self.ignore),
             label_smoothing=self.label_smoothing,
             symmetric=self.symmetric,
         )

@@ -125,8 +125,7 @@ def cross_entropy(
 
     reduce.defvjp(reduce_forward, reduce_backward)
     row, column = reduce(*trees)
-    row, column = (jax.tree.map(lambda x: x[:n], s) for s, n in ((row, R), (column, C)))
-    return Sums(row.lse, column.lse, row.target, column.target, row.mass, column.mass)
+    return Sums(*(sums[:n] for pair in zip(row, column) for sums, n in zip(pair, (R, C))))
 
 
 def total(
@@ -242,9 +241,7 @@ def _prepare(tile, rows, columns, shared, axes, block, mesh, diagonal=False):
 
 def _sides(floating, others, place: Placement, sizes: tuple[int, int]):
     """(floating, others) of shared, and the padded rows and columns."""
-    rows, columns = (
-        place.side(floating[i], others[i], size) for i, size in ((1, sizes[0]), (2, sizes[1]))
-    )
+    rows, columns = (place.side(floating[i], others[i], size) for i, size in ((1, sizes[0]), (2, sizes[1])))
     return (floating[0], others[0]), rows, columns
 
 

@@ -25,7 +25,9 @@ class Ring(NamedTuple):
     size: int
 
 
-def travel(visit: Callable, carry: PyTree, columns: PyTree, partial: PyTree, ring: Ring) -> tuple[PyTree, PyTree]:
+def travel(
+    visit: Callable, carry: PyTree, columns: PyTree, partial: PyTree, ring: Ring
+) -> tuple[PyTree, PyTree]:
     """carry, partial after `visit(carry, columns, partial)` has met every device's columns."""
 
     def hop(state, _=None):

@@ -43,7 +43,9 @@ def no_statistics(n: int, dtype) -> Statistics:
     return Statistics(jnp.full(n, -jnp.inf, dtype), jnp.zeros(n, dtype), jnp.zeros(n, dtype))
 
 
-def statistics(problem: Problem, shared, rows: Side, row_state: Statistics, columns: Side, column_state: Statistics):
+def statistics(
+    problem: Problem, shared, rows: Side, row_state: Statistics, columns: Side, column_state: Statistics
+):
     """Adds one block of columns to the statistics of the rows, and the rows to those of the columns."""
 
     def step(carry, rows, row_state, columns, column_state):
@@ -64,7 +66,9 @@ def statistics(problem: Problem, shared, rows: Side, row_state: Statistics, colu
     return row_state, column_state
 
 
-def statistics_gradient(problem: Problem, shared, gradient, rows: Side, row_state, columns: Side, column_state):
+def statistics_gradient(
+    problem: Problem, shared, gradient, rows: Side, row_state, columns: Side, column_state
+):
     """The derivative of `statistics`, pulled back tile by tile.
 
     A state is (lse [n], cotangents: Statistics, gradients of the floating leaves so far);
@@ -101,7 +105,9 @@ def total(problem: Problem, shared, carry: Float[Array, ""], rows: Side, columns
     return _sweep(problem, step, carry, rows, (), columns, ())[0]
 
 
-def total_with_gradient(problem: Problem, shared, carry, rows: Side, row_gradient, columns: Side, column_gradient):
+def total_with_gradient(
+    problem: Problem, shared, carry, rows: Side, row_gradient, columns: Side, column_gradient
+):
     """`total` and all its gradients in one sweep; carry is (value, gradient of `shared`)."""
 
     def step(carry, rows, row_gradient, columns, column_gradient):
@@ -159,7 +165,9 @@ def _sweep(problem: Problem, step: Callable, carry, rows: Side, row_state, colum
             carry, row_state, column_state = step(state[0], rows, state[1], *column_block)
             return (carry, row_state), column_state
 
-        (carry, row_state), column_state = lax.scan(visit_columns, (carry, row_state), (columns, column_state))
+        (carry, row_state), column_state = lax.scan(
+            visit_columns, (carry, row_state), (columns, column_state)
+        )
         return (carry, column_state), row_state
 
     (carry, column_state), row_state = lax.scan(visit_rows, (carry, column_state), row_blocks)

@@ -101,7 +101,9 @@ def check(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree) -> Scores:
             )
     for name, value in zip(Scores._fields, scores):
         if value is not None and value.shape != (5, 7):
-            raise ValueError(f"the tile's {name} for 5 rows and 7 columns have shape {value.shape}, not (5, 7)")
+            raise ValueError(
+                f"the tile's {name} for 5 rows and 7 columns have shape {value.shape}, not (5, 7)"
+            )
     if not jnp.issubdtype(scores.logits.dtype, jnp.floating):
         raise ValueError(f"the tile's logits are {scores.logits.dtype}, not floating")
     return scores

@@ -99,7 +99,10 @@ class Experiment:
         self.losses: Mapping[str, Any] = config.losses
         _check_wiring(self)
         _check_division(config, batch_shards(self.mesh))
-        self.axes = {**self.graph.logical_axes(), "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()}}
+        self.axes = {
+            **self.graph.logical_axes(),
+            "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()},
+        }
         self.optimizer: optax.GradientTransformation = config.optimizer.transformation(
             config.steps, optimizer.decaying(self.axes)
         )
@@ -131,7 +134,9 @@ class Experiment:
         everywhere = replicated(self.mesh)
         all_shardings = TrainState(everywhere, placed, opt_state, {}, {}, {}, everywhere)
         return jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes, all_shardings
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            all_shardings,
         )
 
     @property
@@ -196,7 +201,9 @@ def _check_wiring(experiment: Experiment) -> None:
     for where, part in named:
         for branch in part.branches:
             if branch not in graph.branches:
-                raise InputError(f"config.{where}: branch {branch!r} is unknown; {nearest(branch, graph.branches)}")
+                raise InputError(
+                    f"config.{where}: branch {branch!r} is unknown; {nearest(branch, graph.branches)}"
+                )
     texts = {name for name, view in config.data.views.items() if isinstance(view, views.Text)}
     if not texts:
         return

@@ -49,7 +49,9 @@ class Run:
         self.source = open_source(self.config.data.source)
         self.views = bind_tokenizer(experiment, path, self.source)
         self.metrics = MetricsFile(path / "metrics.jsonl")
-        self.checkpoints = Checkpoints(path / "checkpoints", self.config.checkpoint.every, self.config.checkpoint.keep)
+        self.checkpoints = Checkpoints(
+            path / "checkpoints", self.config.checkpoint.every, self.config.checkpoint.keep
+        )
 
     def __call__(self) -> dict[str, Any]:
         """Trains or resumes to the end; the result, which is in `result.json` too.
@@ -135,7 +137,9 @@ class Run:
                     f"up to step {self.checkpoints.latest() or 0}: lower config.optimizer.learning_rate, "
                     "or look at the data of this step"
                 )
-        if not (step % self.config.logging.every == 0 or step == self.config.steps or self._evaluation_due(step)):
+        if not (
+            step % self.config.logging.every == 0 or step == self.config.steps or self._evaluation_due(step)
+        ):
             return
         now = time.perf_counter()
         rate = (step - self._logged_step) * self.config.batch_size / max(now - self._logged_at, 1e-9)
@@ -189,7 +193,9 @@ def bind_tokenizer(experiment: Experiment, path: Path, source: Any = None) -> di
         return dict(views)
     file = path / "tokenizer.json"
     if source is not None and not file.exists():
-        captions = (text for field in sorted({v.field for v in texts.values()}) for text in source.column(field))
+        captions = (
+            text for field in sorted({v.field for v in texts.values()}) for text in source.column(field)
+        )
         experiment.config.data.tokenizer.train(captions).save(file)
     tokenizer = Tokenizer.load(file)
     return {name: view.bind(tokenizer) if name in texts else view for name, view in views.items()}

@@ -32,7 +32,9 @@ def encode(
         return function(view, keys)
     count = examples // shards // microbatch
     if count * shards * microbatch != examples:
-        raise ValueError(f"{examples} examples do not divide over {shards} devices x microbatches of {microbatch}")
+        raise ValueError(
+            f"{examples} examples do not divide over {shards} devices x microbatches of {microbatch}"
+        )
 
     def split(x):
         x = x.reshape(shards, count, microbatch, *x.shape[1:]).swapaxes(0, 1)

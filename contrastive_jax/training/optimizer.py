@@ -56,12 +56,13 @@ class AdamW:
 
 
 def decaying(axes: PyTree) -> PyTree:
-    """True for matrices and tables, by their logical axes; the axis of stacked layers does not count."""
-    return jax.tree.map(
-        lambda names: len([n for n in names if n != "layers"]) >= 2,
-        axes,
-        is_leaf=lambda x: isinstance(x, tuple),
-    )
+    """True for matrices and tables, by name and logical axes; that of stacked layers does not count."""
+
+    def decays(path, names) -> bool:
+        spared = path[-1].key == "bias" or path[-1].key.endswith("scale")
+        return not spared and sum(name != "layers" for name in names) >= 2
+
+    return jax.tree_util.tree_map_with_path(decays, axes, is_leaf=lambda x: isinstance(x, tuple))
 
 
 KINDS = {"adamw": AdamW}

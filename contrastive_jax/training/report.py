@@ -18,7 +18,9 @@ from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.workdir import replace_file
 
 
-def write_report(experiment: Experiment, views: Mapping, params: Any, lines: Sequence[dict], folder: Path) -> None:
+def write_report(
+    experiment: Experiment, views: Mapping, params: Any, lines: Sequence[dict], folder: Path
+) -> None:
     """`curves.png` from the lines of metrics, and `retrieval.png` of the first retrieval evaluator."""
     folder.mkdir(exist_ok=True)
     _save(curves(lines), folder / "curves.png")
@@ -34,7 +36,9 @@ def write_report(experiment: Experiment, views: Mapping, params: Any, lines: Seq
 
 def curves(lines: Sequence[dict[str, float]]) -> Figure:
     """Loss, and what was evaluated, over steps."""
-    evaluated = sorted({name for line in lines for name in line if "/R@" in name or name.endswith("accuracy")})
+    evaluated = sorted(
+        {name for line in lines for name in line if "/R@" in name or name.endswith("accuracy")}
+    )
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([line["step"] for line in lines], [line["loss"] for line in lines], linewidth=1)

@@ -28,7 +28,10 @@ def embeddings(
         view = views[branch.view]
         keys = graph.keys(key, name, jnp.arange(len(view)))
         encoded = encode(
-            lambda view, keys, name=name: graph.encode(params, name, view, train=True, key=keys), view, keys, microbatch
+            lambda view, keys, name=name: graph.encode(params, name, view, train=True, key=keys),
+            view,
+            keys,
+            microbatch,
         )
         result[name] = graph.finish(params, name, encoded, train=True, key=keys)
     return result

@@ -73,7 +73,7 @@ def test_the_scan_over_blocks_is_a_loop_over_blocks(text, texts, parameters):
 def test_every_block_draws_apart(text, texts, parameters):
     encoder = text(dropout=0.5)
     layer = jax.tree.map(lambda p: p[0], parameters(encoder)["transformer"]["blocks"])
-    keys, x = jax.random.split(jax.random.key(3), 8), jnp.ones((8, 6, 32))
+    keys, x = jax.random.split(jax.random.key(3), 8), jax.random.normal(jax.random.key(4), (8, 6, 32))
     apply = jax.jit(lambda i: Block(encoder.architecture()).apply({"params": layer}, x, i, None, keys)[0])
     assert np.abs(apply(1) - apply(0)).max() > 0.1
 

@@ -30,8 +30,14 @@ def test_equals_the_definition(mesh):
 
     def got(arguments):
         rows, columns, scale, bias = arguments
-        labels = {"positives": jnp.asarray(ids), "ignore": jnp.asarray(pictures), "present": jnp.asarray(present)}
-        return sigmoid_contrastive(rows, columns, scale=scale, bias=bias, **labels, engine={"block": 4, "mesh": mesh}).value
+        labels = {
+            "positives": jnp.asarray(ids),
+            "ignore": jnp.asarray(pictures),
+            "present": jnp.asarray(present),
+        }
+        return sigmoid_contrastive(
+            rows, columns, scale=scale, bias=bias, **labels, engine={"block": 4, "mesh": mesh}
+        ).value
 
     mesh = mesh and jax.make_mesh(mesh, ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     with jax.enable_x64(True):

@@ -86,7 +86,9 @@ def test_equals_the_definition(n, seed, labelled, ignoring, absent, smoothing, s
         "symmetric": symmetric,
     }
     names = ("data", "fsdp")[: len(mesh)]
-    mesh = jax.make_mesh(mesh, names, axis_types=(AxisType.Auto,) * len(mesh), devices=jax.devices()[: math.prod(mesh)])
+    mesh = jax.make_mesh(
+        mesh, names, axis_types=(AxisType.Auto,) * len(mesh), devices=jax.devices()[: math.prod(mesh)]
+    )
     with jax.enable_x64(True):
         arguments = unit(seed, n), unit(seed + 1, n), jnp.float64(7.0)
 
@@ -110,7 +112,9 @@ def test_equals_the_definition(n, seed, labelled, ignoring, absent, smoothing, s
 def test_no_positive_at_all_is_zero_not_nan():
     z = unit(0, 4)
     ids = jnp.arange(4), jnp.arange(4) + 10
-    value, gradient = jax.value_and_grad(lambda z: softmax_contrastive(z, z, scale=10.0, positives=ids).value)(z)
+    value, gradient = jax.value_and_grad(
+        lambda z: softmax_contrastive(z, z, scale=10.0, positives=ids).value
+    )(z)
     assert value == 0
     assert not gradient.any()
 
@@ -118,7 +122,9 @@ def test_no_positive_at_all_is_zero_not_nan():
 def test_an_ignored_pair_pushes_nothing():
     """Two characters with one picture: neither row feels the other's column."""
     z, pictures = unit(0, 3), jnp.array([7, 7, 9])
-    gradient = jax.grad(lambda c: softmax_contrastive(z, c, scale=5.0, ignore=pictures, symmetric=False).value)(z)
+    gradient = jax.grad(
+        lambda c: softmax_contrastive(z, c, scale=5.0, ignore=pictures, symmetric=False).value
+    )(z)
     want = _row_gradient(z, [0, 2], 0, 0) + _row_gradient(z, [0, 1, 2], 2, 0)  # row 1 leaves column 0 alone
     np.testing.assert_allclose(gradient[0] * 3, want, atol=1e-5)
 

@@ -106,7 +106,9 @@ def test_top_k(shape, r, c, block, seed, data):
     order = np.lexsort((np.broadcast_to(np.arange(c), (r, c)), -logits), axis=1)[:, :k]
     want = np.take_along_axis(logits, order, axis=1)
     with jax.set_mesh(make_mesh(shape)):
-        values, indices = jax.jit(lambda *a: top_k(rounded, *a, k, block=block))(rows, columns, shared(np.float32))
+        values, indices = jax.jit(lambda *a: top_k(rounded, *a, k, block=block))(
+            rows, columns, shared(np.float32)
+        )
     np.testing.assert_array_equal(values, want)
     np.testing.assert_array_equal(indices, np.where(np.isneginf(want), -1, order))
 
@@ -166,7 +168,9 @@ def test_logits_of_minus_infinity_are_no_pairs():
     sums = cross_entropy(tile, rows, columns, block=4)
     assert jnp.isneginf(sums.row_lse[0])
     assert sums.row_target[0] == 0
-    value, gradients = differentiable(lambda *a: weighted_sum(cross_entropy(tile, *a, block=4)))(rows, columns, {})
+    value, gradients = differentiable(lambda *a: weighted_sum(cross_entropy(tile, *a, block=4)))(
+        rows, columns, {}
+    )
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves((value, gradients)))
 
 
@@ -174,7 +178,10 @@ def test_logits_of_minus_infinity_are_no_pairs():
 def test_uses_the_mesh_that_arrays_lie_on(axis_type):
     """No ambient mesh: the arrays say where they are, and the similarity matrix is never gathered."""
     mesh = make_mesh((8,), axis_type)
-    z = jax.device_put(np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32), NamedSharding(mesh, PartitionSpec("data")))
+    z = jax.device_put(
+        np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32),
+        NamedSharding(mesh, PartitionSpec("data")),
+    )
     plain = np.asarray(z)
     step = jax.jit(jax.value_and_grad(lambda z: logsumexp(lambda a, b, s: a @ b.T, z, z)[0].sum()))
     text = step.lower(z).compile().as_text()

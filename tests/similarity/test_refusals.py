@@ -21,7 +21,9 @@ def test_a_tile_that_closes_over_a_tracer():
         return logsumexp(lambda a, b, s: scale * a @ b.T, z, z)[0].sum()
 
     for run in (jax.jit(loss), jax.grad(loss), jax.jit(jax.grad(loss))):
-        with pytest.raises(ValueError, match=r"closes over a traced value of type .*\[\]; pass it in `shared`"):
+        with pytest.raises(
+            ValueError, match=r"closes over a traced value of type .*\[\]; pass it in `shared`"
+        ):
             run(2.0)
 
 
@@ -32,7 +34,10 @@ def test_a_tile_may_close_over_constants():
 
 def test_a_mesh_without_the_axes():
     mesh = jax.make_mesh((8,), ("model",), axis_types=(jax.sharding.AxisType.Auto,))
-    with jax.set_mesh(mesh), pytest.raises(ValueError, match=r"\{'model': 8\} and none of axes=\('data', 'fsdp'\)"):
+    with (
+        jax.set_mesh(mesh),
+        pytest.raises(ValueError, match=r"\{'model': 8\} and none of axes=\('data', 'fsdp'\)"),
+    ):
         jax.jit(lambda z: total(dot, z, z))(z)
     with pytest.raises(ValueError, match="none of axes"):
         total(dot, z, z, mesh=mesh)
@@ -41,7 +46,10 @@ def test_a_mesh_without_the_axes():
 
 def test_arrays_on_another_mesh():
     elsewhere = jax.device_put(z, NamedSharding(make_mesh((8,)), PartitionSpec("data")))
-    with jax.set_mesh(make_mesh((2, 2))), pytest.raises(ValueError, match=r"\{'data': 8\}.*\{'data': 2, 'fsdp': 2\}"):
+    with (
+        jax.set_mesh(make_mesh((2, 2))),
+        pytest.raises(ValueError, match=r"\{'data': 8\}.*\{'data': 2, 'fsdp': 2\}"),
+    ):
         total(dot, elsewhere, elsewhere)
 
 
@@ -57,7 +65,10 @@ def test_inside_a_shard_map():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: total(lambda a, b, s: (a @ b.T).T, z, z), r"logits for 5 rows and 7 columns have shape \(7, 5\)"),
+        (
+            lambda: total(lambda a, b, s: (a @ b.T).T, z, z),
+            r"logits for 5 rows and 7 columns have shape \(7, 5\)",
+        ),
         (lambda: total(lambda a, b, s: Scores(a @ b.T, jnp.ones(5, bool)), z, z), r"mask .* shape \(5,\)"),
         (lambda: total(lambda a, b, s: (a @ b.T).astype(int), z, z), "int32, not floating"),
         (lambda: total(dot, {"a": z, "b": z[:4]}, z), r"leaves of `rows` differ.*\['a'\].*8.*\['b'\].*4"),

@@ -1,0 +1,28 @@
+"""A small experiment for tests of the step: pictures and texts made up, one batch."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from contrastive_jax.configuration import build, load
+from contrastive_jax.distributed.mesh import by_example
+from contrastive_jax.training.experiment import Config, Experiment
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def experiment(name="glyphs.py:small", devices=1, **overrides) -> Experiment:
+    pairs = [(key.replace("__", "."), str(value)) for key, value in overrides.items()]
+    return Experiment(build(load(f"{CONFIGS}/{name}", pairs, Config), Config), jax.devices()[:devices])
+
+
+def made_up_batch(experiment: Experiment, seed=0):
+    rng, size = np.random.default_rng(seed), experiment.config.batch_size
+    views = {}
+    for name, view in experiment.config.data.views.items():
+        structure = view.structure()
+        high = 255 if structure.dtype == np.uint8 else 500
+        views[name] = rng.integers(1, high, (size, *structure.shape)).astype(structure.dtype)
+    fields = {name: rng.integers(0, size, size).astype(np.int32) for name in experiment.fields}
+    return jax.device_put({"views": views, "fields": fields}, by_example(experiment.mesh))

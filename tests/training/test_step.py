@@ -1,0 +1,96 @@
+"""The train step: microbatches, meshes, decay, the projection of the scale, frozen keys."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import experiment, made_up_batch
+
+from contrastive_jax.training.optimizer import decaying
+from contrastive_jax.training.step import total_loss
+
+DROPPING = {"encoders__image__dropout": 0.2, "encoders__text__drop_path": 0.2, "batch_size": 16}
+
+
+def gradient(run, params, batch):
+    def objective(params):
+        return total_loss(run.graph, run.losses, params, batch, jax.random.key(3), run.config.microbatch)[0]
+
+    with jax.set_mesh(run.mesh):
+        return jax.jit(jax.value_and_grad(objective))(params)
+
+
+@pytest.mark.parametrize(("devices", "microbatch"), [(1, 4), (4, 2)])
+def test_microbatches_give_the_gradient_of_the_large_batch(devices, microbatch):
+    """Dropout on: an example's draws depend on its place in the global batch and on nothing else."""
+    with jax.enable_x64(True):
+        whole = experiment(**DROPPING)
+        params = jax.tree.map(lambda x: x.astype(np.float64), whole.initial_state().params)
+        want = gradient(whole, params, made_up_batch(whole))
+        run = experiment(devices=devices, microbatch=microbatch, **DROPPING)
+        got = gradient(run, params, made_up_batch(run))
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)  # the towers compute in float32
+
+
+def test_averaging_microbatch_losses_would_be_another_gradient():
+    """The property above is not trivial: half-batches see fewer negatives."""
+    whole = experiment(batch_size=16)
+    params, batch = whole.initial_state().params, made_up_batch(whole)
+    half = jax.tree.map(lambda x: x[:8], batch)
+    value, _ = gradient(whole, params, batch)
+    other, _ = gradient(whole, params, half)
+    assert abs(value - other) > 0.1
+
+
+@pytest.mark.parametrize("name", ["glyphs.py:small", "glyphs.py:small,loss=sigmoid", "glyphs_faces.py:small"])
+def test_steps_on_a_mesh_equal_steps_on_one_device(name):
+    losses = []
+    for devices, mesh in ((1, {}), (8, {"mesh__fsdp": 4, "mesh__tensor": 2})):
+        run = experiment(name, devices, batch_size=16, **mesh)
+        with jax.set_mesh(run.mesh):
+            state, step = run.initial_state(), run.train_step()
+            losses.append([])
+            for number in range(3):
+                state, metrics = step(state, made_up_batch(run, number))
+                losses[-1].append(float(metrics["loss"]))
+        assert int(state.step) == 3
+        assert jax.tree.map(lambda x: x.sharding, state) == run.state_shardings
+    np.testing.assert_allclose(*losses, rtol=2e-4)
+
+
+def test_a_step_learns_and_bounds_the_scale():
+    run = experiment(batch_size=16, steps=40, losses__clip__scale_max=10.0, optimizer__learning_rate=0.01)
+    batch = made_up_batch(run)
+    with jax.set_mesh(run.mesh):
+        state, step = run.initial_state(), run.train_step()
+        values = []
+        for _ in range(40):
+            state, metrics = step(state, batch)
+            values.append(float(metrics["loss"]))
+            assert state.params["losses"]["clip"]["log_scale"] <= jnp.log(jnp.float32(10.0))
+    assert values[-1] < 0.7 * values[0]
+
+
+def test_what_decays():
+    run = experiment("clip.py:small")
+    flat = jax.tree_util.tree_leaves_with_path(decaying(run.axes))
+    decays = {jax.tree_util.keystr(path, simple=True, separator="/"): value for path, value in flat}
+    assert any(decays.values())
+    for name, value in decays.items():
+        last = name.rsplit("/", 1)[-1]
+        if last in ("kernel", "embedding"):
+            assert value, name
+        if last in ("bias", "scale", "log_scale", "class"):
+            assert not value, name
+
+
+def test_moments_lie_where_their_parameters_do():
+    run = experiment(devices=8, mesh__data=1, mesh__fsdp=8)
+    adam = next(
+        s
+        for s in jax.tree.leaves(run.state_shardings.opt_state, is_leaf=lambda s: hasattr(s, "mu"))
+        if hasattr(s, "mu")
+    )
+    assert adam.mu == run.state_shardings.params == adam.nu
+    assert any("fsdp" in str(s.spec) for s in jax.tree.leaves(adam.mu))
