@@ -1,0 +1,43 @@
+# Two commands for a newcomer: `make train` and `make test`. Each sets up .venv first, once.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKDIR ?= runs/glyphs
+# On a CPU two small devices are faster than one large: a small model's operations do not fill it.
+CPU_DEVICES := $(shell $(PYTHON) -c "import os; print(2 if (os.cpu_count() or 1) > 1 else 1)")
+
+.PHONY: help setup train test test-all test-fast lint format clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
+
+setup: $(VENV)/ready ## the virtual environment, with the command contrastive-jax in it
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else 'Python 3.11 or newer is needed, not %d.%d: make PYTHON=python3.11' % v)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+train: setup ## pre-train the image-text model on glyphs, evaluate it, draw what it retrieves
+	JAX_NUM_CPU_DEVICES=$(CPU_DEVICES) $(BIN)/contrastive-jax train --config configs/glyphs.py --workdir $(WORKDIR)
+
+test: setup ## the tests, a few minutes
+	$(BIN)/python -m pytest
+
+test-all: setup ## every test, on every mesh, with many random examples
+	HYPOTHESIS_PROFILE=thorough $(BIN)/python -m pytest -m ""
+
+test-fast: setup ## the tests that start no command
+	$(BIN)/python -m pytest -m "not slow and not command"
+
+lint: setup ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and the runs
+	rm -rf .venv .venv-* runs
