@@ -15,6 +15,11 @@ from contrastive_jax import __version__
 from contrastive_jax.errors import WRONG_INPUT, InputError
 
 COMMANDS = {"train": "train or resume", "eval": "run the evaluators on a checkpoint"}
+FLAGS = {
+    None: ("--help", "--version"),
+    "train": ("--config", "--workdir", "--extend", "--json", "--help"),
+    "eval": ("--workdir", "--evaluator", "--step", "--json", "--help"),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,6 +65,11 @@ def parser() -> Parser:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The parsed line; `overrides` holds (dotted key, text) of every --config.key=value."""
+    command = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    # Before argparse, which would call the flag that was meant missing and not name the misspelt one.
+    for text in arguments if command else arguments[:1]:
+        if text.startswith("--") and text.partition("=")[0] not in FLAGS[command]:
+            _check_override(text, command)
     top = parser()
     options, rest = top.parse_known_args(arguments)
     options.overrides = []
@@ -67,9 +77,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     while rest:
         text = rest.pop(0)
         key, equals, value = text.removeprefix("--config.").partition("=")
-        if options.command != "train" or not text.startswith("--config."):
-            raise InputError(f"unknown argument {text!r}{_suggestion(text, options.command)}")
-        if not equals and not rest:
+        _check_override(text, command)
+        if not equals and (not rest or rest[0].startswith("--")):
             raise InputError(f"{text} needs a value: {text}=...")
         options.overrides.append((key, value if equals else rest.pop(0)))
     return options
@@ -86,16 +95,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"contrastive_jax.commands.{options.command}")
         return module.run(options)
     except InputError as error:
-        print(f"contrastive-jax: {error}", file=sys.stderr)
+        print("contrastive-jax:", *str(error).splitlines(), file=sys.stderr)
         return WRONG_INPUT
     except KeyboardInterrupt:
         return 130
 
 
-def _suggestion(text: str, command: str) -> str:
-    known = {
-        "train": ["--config", "--workdir", "--extend", "--json"],
-        "eval": ["--workdir", "--evaluator", "--step", "--json"],
-    }
-    close = difflib.get_close_matches(text.partition("=")[0], known[command], n=1, cutoff=0.5)
-    return f": did you mean {close[0]}?" if close else f" (see contrastive-jax {command} --help)"
+def _check_override(text: str, command: str | None) -> None:
+    if text.startswith("--config.") and command == "train":
+        return
+    close = difflib.get_close_matches(text.partition("=")[0], FLAGS[command], n=1, cutoff=0.5)
+    if text.startswith("--config") and command == "eval":
+        hint = ": eval takes the config of the work directory"
+    elif close:
+        hint = f": did you mean {close[0]}?"
+    else:
+        hint = f" (see contrastive-jax {command} --help)" if command else " (see contrastive-jax --help)"
+    raise InputError(f"unknown argument {text!r}{hint}")

@@ -13,14 +13,18 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import math
+import traceback
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from ml_collections import ConfigDict
 
 from contrastive_jax.errors import InputError
+
+_FEW = 12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,6 +46,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     listed = f"known: {', '.join(known)}" if known else "none is known"
+    if len(known) > _FEW:
+        return f"did you mean {close[0]}?" if close else f"none of the {len(known)} known ones is like it"
     return f"did you mean {close[0]}? ({listed})" if close else listed
 
 
@@ -147,6 +153,7 @@ def describe(annotation: Any) -> str:
         bool: "True or False",
         str: "a text",
         type(None): "None",
+        tuple: "a list, such as (1, 2) or ('a', 'b')",
     }
     options = get_args(annotation) if _is_union(annotation) else (annotation,)
     return " or ".join(
@@ -165,25 +172,34 @@ def _get_config(spec: str) -> ConfigDict:
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        get_config: Callable = module.get_config
-        config = get_config(argument)
+        if not hasattr(module, "get_config"):
+            raise InputError("it defines no get_config(arg)")
+        config = module.get_config(argument)
     except InputError as error:
         raise InputError(f"--config {spec}: {error}") from error
-    except AttributeError as error:
-        raise InputError(f"--config {path}: {error}; a config file defines get_config(arg)") from error
-    except (SyntaxError, ImportError, NameError, TypeError, KeyError) as error:
-        raise InputError(f"--config {path}: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        line = error.lineno if isinstance(error, SyntaxError) else _line_in(path, error)
+        raise InputError(f"--config {path}, line {line}: {type(error).__name__}: {error}") from error
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config {path}: get_config returned a {type(config).__name__}, not a ConfigDict")
     return config.unlock()
 
 
+def _line_in(path: str, error: Exception) -> int | None:
+    """The last line of the file that an error came through."""
+    calls = traceback.extract_tb(error.__traceback__)
+    lines = [call.lineno for call in calls if Path(call.filename).resolve() == Path(path).resolve()]
+    return lines[-1] if lines else None
+
+
 def _set(config: ConfigDict, dotted: str, text: str, annotation: Any) -> None:
     *path, key = dotted.split(".")
     for part in path:
-        if part not in config:
-            return  # completing the config names it
+        if not isinstance(config, ConfigDict) or part not in config:
+            return  # what is wrong with the key is said when the config is complete
         config = config[part]
+    if not isinstance(config, ConfigDict):
+        return
     with config.unlocked(), config.ignore_type():
         config[key] = parse(text, annotation, f"--config.{dotted}")
 
@@ -242,7 +258,7 @@ def _fits(value: Any, annotation: Any) -> bool:
     if _is_union(annotation):
         return any(_fits(value, option) for option in get_args(annotation))
     if annotation is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if get_origin(annotation) is tuple:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_disable_most_optimizations", True)  # tests compile much and compute little
 
 # Every example of a property test compiles a program of its own: few by default, many in `make test-all`.
 settings.register_profile("quick", max_examples=2, deadline=None, derandomize=True)

@@ -35,10 +35,9 @@ def _evaluate(options) -> dict:
     path = Path(options.workdir)
     try:
         config = ConfigDict(json.loads((path / "config.json").read_bytes()))
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--workdir {path}: no run there ({path / 'config.json'} cannot be read: {error})"
-        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--workdir {path}: no run there (config.json cannot be read: {reason})") from error
     complete(config, Config)
     experiment = Experiment(build(config, Config))
     evaluators = experiment.config.evaluation.evaluators if experiment.config.evaluation else {}

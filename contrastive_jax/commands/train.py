@@ -29,6 +29,8 @@ def _train(options, stop, stream) -> int:
 
     config = load(options.config, options.overrides, Config)
     experiment = Experiment(build(config, Config))
+    if not (Path(options.workdir) / "config.json").exists():
+        experiment.check_data()  # first, so that no work directory stays behind that holds a wrong source
     with open_workdir(options.workdir, json.loads(config.to_json()), options.extend) as workdir:
         result = finished(workdir.path)
         try:

@@ -187,9 +187,7 @@ def batches(
     Raises:
         InputError: while iterating, when the share is passed.
     """
-    for name, view in views.items():
-        if view.member >= (drawn := sampler(start, slice(0, 1)).shape[1]):
-            raise InputError(f"view {name!r}: member={view.member}, but the sampler draws {drawn} a row")
+    check_members(views, sampler)
     of_steps = _Steps(source, sampler, dict(views), tuple(fields), seed, steps, rows)
     ahead = max(prefetch, 1)
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
@@ -202,6 +200,14 @@ def batches(
             worker_init_fn=functools.partial(start_worker, lifeline.address),
         )
     return Batches(dataset, lifeline, source.name, broken_share)
+
+
+def check_members(views: Mapping[str, View], sampler: Sampler) -> None:
+    """Raises InputError for a view of a member that the sampler does not draw."""
+    drawn = sampler(0, slice(0, 1)).shape[1]
+    for name, view in views.items():
+        if view.member >= drawn:
+            raise InputError(f"view {name!r}: member={view.member}, but the sampler draws {drawn} a row")
 
 
 def evaluate_view(source: Source, view: View, indices: Sequence[int]) -> Shaped[np.ndarray, "n ..."]:

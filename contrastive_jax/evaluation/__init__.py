@@ -1,4 +1,7 @@
-"""Evaluators, one contract: `run(embed, source) -> Iterator[(metric name, value)]`."""
+"""Evaluators, one contract: `run(embed, source) -> Iterator[(metric name, value)]`.
+
+Each names the `branches` that it embeds and the `fields` that it reads of the source's records.
+"""
 
 from contrastive_jax.evaluation.geometry import Geometry
 from contrastive_jax.evaluation.retrieval import Retrieval

@@ -26,30 +26,37 @@ def contact_sheet(
     chosen = np.linspace(0, len(found.queries) - 1, min(queries, len(found.queries))).astype(int)
     panels, answers = 2, found.nearest.shape[1]
     height = -(-len(chosen) // panels)
-    figure = Figure(figsize=(13, 0.85 * height + 0.9), layout="constrained")
+    fields = [embed.views[embed.graph.branches[b].view].field for b in (retrieval.rows, retrieval.columns)]
+    widths = [_width(source, fields[0])] + [_width(source, fields[1])] * answers + [0.3]
+    figure = Figure(figsize=(0.9 * panels * sum(widths), 0.9 * height + 0.5), layout="constrained")
     figure.suptitle(
-        f"{retrieval.rows} queries, the {answers} nearest {retrieval.columns}s; right ones are framed green"
+        f"{retrieval.rows} → {retrieval.columns}: queries, each with its {answers} nearest; "
+        "right ones are framed green"
     )
-    grid = figure.subplots(
-        height, panels * (answers + 1), squeeze=False, width_ratios=([3] + [1] * answers) * panels
-    )
+    grid = figure.subplots(height, panels * len(widths), squeeze=False, width_ratios=widths * panels)
     for axes in grid.flat:
         axes.set_axis_off()
-    fields = [embed.views[embed.graph.branches[b].view].field for b in (retrieval.rows, retrieval.columns)]
     for place, query in enumerate(chosen):
         panel, row = divmod(place, height)
-        cells = grid[row, panel * (answers + 1) :]
+        cells = grid[row, panel * len(widths) :]
         _show(cells[0], source[int(found.queries[query])][fields[0]], None)
         for cell, answer, right in zip(cells[1:], found.nearest[query], found.right[query]):
             _show(cell, source[int(answer)][fields[1]], bool(right))
     return figure
 
 
+def _width(source: Source, field: str) -> float:
+    return 2.4 if isinstance(source[0][field], str) else 1.0
+
+
 def _show(axes: Any, content: Any, right: bool | None) -> None:
     """A text or a picture; `right` None is a query."""
     if isinstance(content, str):
-        text = "\n".join(textwrap.wrap(content, 28)[:4])
-        axes.text(0.98, 0.5, text, ha="right", va="center", fontsize=7, transform=axes.transAxes)
+        colour = {None: "black", True: "tab:green", False: "grey"}[right]
+        text = "\n".join(textwrap.wrap(content, 24)[:4])
+        axes.text(
+            0.98, 0.5, text, ha="right", va="center", fontsize=8, color=colour, transform=axes.transAxes
+        )
         return
     if isinstance(content, bytes):
         content = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((64, 64)))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.errors import InputError
 from contrastive_jax.similarity import Scores, logsumexp
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ class Geometry:
     def branches(self) -> tuple[str, ...]:
         return self.rows, self.columns
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ()
+
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
+        if len(source) < 2:
+            raise InputError(f"{source.name} has one record: uniformity is of pairs, give two or more")
         a, b = embed(self.rows, source), embed(self.columns, source)
         yield "alignment", float(np.mean(np.sum((a - b) ** 2, axis=1)))
         with jax.set_mesh(embed.mesh):

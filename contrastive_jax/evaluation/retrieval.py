@@ -53,6 +53,10 @@ class Retrieval:
     def branches(self) -> tuple[str, ...]:
         return self.rows, self.columns
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.right if self.group is None else (*self.right, self.group)
+
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         for query, answer in ((self.rows, self.columns), (self.columns, self.rows)):
             found = self.find(embed, source, query, answer, max(self.at))

@@ -22,9 +22,9 @@ class ZeroShot:
     """Accuracy of naming the class of each example from prompts alone, as CLIP does.
 
     examples, prompts: branches; label: the record's field with the class name; templates: prompts with {}
-    for the class name; ignore: class names that are none; at_least: smaller classes are left out;
-    text_field: where the prompt branch's view reads its text. Beside the accuracy stands that of always
-    naming the largest class (`majority`), and the mean over classes (`balanced_accuracy`).
+    for the class name; ignore: class names that are none; at_least: smaller classes are left out.
+    Beside the accuracy stands that of always naming the largest class (`majority`), and the mean over
+    classes (`balanced_accuracy`).
 
     Source: Radford et al. 2021, arXiv 2103.00020.
     """
@@ -35,7 +35,6 @@ class ZeroShot:
     templates: tuple[str, ...] = ("{}",)
     ignore: tuple[str, ...] = ()
     at_least: int = 1
-    text_field: str = "text"
 
     def __post_init__(self):
         if not self.templates or any("{}" not in template for template in self.templates):
@@ -44,6 +43,10 @@ class ZeroShot:
     @property
     def branches(self) -> tuple[str, ...]:
         return self.examples, self.prompts
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (self.label,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         labels = np.asarray(column(source, self.label))
@@ -55,7 +58,8 @@ class ZeroShot:
             )
         indices = np.flatnonzero(np.isin(labels, names))
         truth = np.searchsorted(names, labels[indices])
-        prompts = [{self.text_field: t.format(name)} for name in names for t in self.templates]
+        field = embed.views[embed.graph.branches[self.prompts].view].field
+        prompts = [{field: t.replace("{}", str(name))} for name in names for t in self.templates]
         classes = embed(self.prompts, Listed("prompts", prompts)).reshape(len(names), len(self.templates), -1)
         classes = classes.mean(axis=1)
         classes /= np.maximum(np.linalg.norm(classes, axis=1, keepdims=True), 1e-12)

@@ -13,7 +13,9 @@ from jax.sharding import Mesh
 from contrastive_jax import encoders, evaluation, losses
 from contrastive_jax.branches import Branch, Graph
 from contrastive_jax.configuration import Kind, Named, nearest
-from contrastive_jax.data import samplers, tokenizers, views
+from contrastive_jax.data import pipeline, samplers, tokenizers, views
+from contrastive_jax.data.records import BrokenRecord, Source
+from contrastive_jax.data.sources import open_source
 from contrastive_jax.distributed.mesh import MeshShape, batch_shards, replicated
 from contrastive_jax.distributed.sharding import shardings
 from contrastive_jax.encoders.heads import KINDS as HEADS
@@ -112,6 +114,35 @@ class Experiment:
         """The batch fields that the losses read."""
         return tuple(sorted({name for loss in self.losses.values() for name in loss.fields}))
 
+    @functools.cached_property
+    def source(self) -> Source:
+        """The training records; opened when first asked for."""
+        return _open("data.source", self.config.data.source)
+
+    @functools.cached_property
+    def evaluation_source(self) -> Source | None:
+        """The evaluators' records; opened when first asked for."""
+        evaluation = self.config.evaluation
+        return _open("evaluation.source", evaluation.source) if evaluation else None
+
+    @functools.cached_property
+    def sampler(self) -> Any:
+        """Which records of `source` make the batch of a step."""
+        return self.config.data.sampler.bind(self.source, self.config.batch_size, self.config.seed)
+
+    def check_data(self) -> None:
+        """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
+        views = self.config.data.views
+        wanted = [(f"data.views.{name}.field", view.field) for name, view in views.items()]
+        labels = [(f"losses.{name}", f) for name, loss in self.losses.items() for f in loss.fields]
+        wanted += [(where, field.partition(":")[0]) for where, field in labels]
+        _check_fields(self.source, wanted)
+        pipeline.check_members(views, self.sampler)
+        if self.config.evaluation:
+            evaluators = self.config.evaluation.evaluators.items()
+            named = [(f"evaluation.evaluators.{n}", field) for n, e in evaluators for field in e.fields]
+            _check_fields(self.evaluation_source, named)
+
     def new_state(self, key: jax.Array) -> TrainState:
         """The state before the first step; pure."""
         own = {name: loss.init() for name, loss in self.losses.items()}
@@ -154,6 +185,23 @@ class Experiment:
         return jax.jit(step, donate_argnums=0, out_shardings=(self.state_shardings, replicated(self.mesh)))
 
 
+def _open(key: str, spec: str) -> Source:
+    try:
+        return open_source(spec)
+    except InputError as error:
+        raise InputError(f"config.{key}: {error}") from error
+
+
+def _check_fields(source: Source, wanted: list[tuple[str, str]]) -> None:
+    try:
+        record = source[0]
+    except BrokenRecord:
+        return  # whether there are too many of them, training finds out
+    for where, name in wanted:
+        if name not in record:
+            raise InputError(f"config.{where}: {source.name} has no field {name!r}; {nearest(name, record)}")
+
+
 def _scalar_axes(loss: Any) -> dict[str, tuple]:
     return {name: (None,) * value.ndim for name, value in jax.eval_shape(loss.init).items()}
 
@@ -171,8 +219,11 @@ def _check_numbers(config: Config) -> None:
     }.items():
         if value is not None and value < 1:
             raise InputError(f"config.{key}={value}: give 1 or more")
-    if config.seed < 0 or config.data.workers < 0 or config.data.prefetch < 0:
-        raise InputError("config.seed, config.data.workers and config.data.prefetch: give 0 or more")
+    for key, value in {"data.workers": config.data.workers, "data.prefetch": config.data.prefetch}.items():
+        if value < 0:
+            raise InputError(f"config.{key}={value}: give 0 or more")
+    if not 0 <= config.seed < 2**32:  # JAX's keys would take a larger one for a smaller
+        raise InputError(f"config.seed={config.seed}: give a whole number from 0 to {2**32 - 1}")
     if not 0 <= config.data.broken_share <= 1:
         raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
     if not config.losses:

@@ -17,7 +17,6 @@ from typing import Any
 import jax
 
 from contrastive_jax.data.pipeline import batches
-from contrastive_jax.data.sources import open_source
 from contrastive_jax.data.tokenizers import Tokenizer
 from contrastive_jax.data.views import Text
 from contrastive_jax.distributed.mesh import by_example
@@ -46,8 +45,8 @@ class Run:
 
     def __init__(self, experiment: Experiment, path: Path, stop: StopRequest):
         self.experiment, self.config, self.path, self.stop = experiment, experiment.config, path, stop
-        self.source = open_source(self.config.data.source)
-        self.views = bind_tokenizer(experiment, path, self.source)
+        experiment.check_data()
+        self.views = bind_tokenizer(experiment, path, train=True)
         self.metrics = MetricsFile(path / "metrics.jsonl")
         self.checkpoints = Checkpoints(
             path / "checkpoints", self.config.checkpoint.every, self.config.checkpoint.keep
@@ -81,10 +80,9 @@ class Run:
         if start >= self.config.steps:
             return state
         data = self.config.data
-        sampler = data.sampler.bind(self.source, self.config.batch_size, self.config.seed)
         stream = batches(
-            self.source,
-            sampler,
+            self.experiment.source,
+            self.experiment.sampler,
             self.views,
             fields=self.experiment.fields,
             seed=self.config.seed,
@@ -185,17 +183,16 @@ class Run:
             raise Stopped(self.stop.requested)
 
 
-def bind_tokenizer(experiment: Experiment, path: Path, source: Any = None) -> dict[str, Any]:
-    """The views with the work directory's tokenizer; without one there, it is trained on `source`."""
+def bind_tokenizer(experiment: Experiment, path: Path, train: bool = False) -> dict[str, Any]:
+    """The views with the work directory's tokenizer; one that is not there yet is trained with `train`."""
     views = experiment.config.data.views
     texts = {name: view for name, view in views.items() if isinstance(view, Text)}
     if not texts:
         return dict(views)
     file = path / "tokenizer.json"
-    if source is not None and not file.exists():
-        captions = (
-            text for field in sorted({v.field for v in texts.values()}) for text in source.column(field)
-        )
+    if train and not file.exists():
+        fields = sorted({view.field for view in texts.values()})
+        captions = (text for field in fields for text in experiment.source.column(field))
         experiment.config.data.tokenizer.train(captions).save(file)
     tokenizer = Tokenizer.load(file)
     return {name: view.bind(tokenizer) if name in texts else view for name, view in views.items()}
@@ -212,8 +209,7 @@ def evaluate(
 
     `between` is called after every batch; what it raises ends the evaluation.
     """
-    evaluation = experiment.config.evaluation
-    source = open_source(evaluation.source)
+    evaluation, source = experiment.config.evaluation, experiment.evaluation_source
     figures = {}
     with jax.set_mesh(experiment.mesh):
         embed = Embedder(experiment.graph, views, params, experiment.mesh, evaluation.batch_size, between)

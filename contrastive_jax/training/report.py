@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
-from contrastive_jax.data.sources import open_source
 from contrastive_jax.evaluation import Retrieval
 from contrastive_jax.evaluation.contact_sheet import contact_sheet
 from contrastive_jax.evaluation.embedding import Embedder
@@ -28,30 +28,48 @@ def write_report(
     retrievals = [e for e in evaluation.evaluators.values() if isinstance(e, Retrieval)] if evaluation else []
     if not retrievals:
         return
-    source = open_source(evaluation.source)
     with jax.set_mesh(experiment.mesh):
         embed = Embedder(experiment.graph, views, params, experiment.mesh, evaluation.batch_size)
-        _save(contact_sheet(retrievals[0], embed, source), folder / "retrieval.png")
+        sheet = contact_sheet(retrievals[0], embed, experiment.evaluation_source)
+        _save(sheet, folder / "retrieval.png")
 
 
 def curves(lines: Sequence[dict[str, float]]) -> Figure:
-    """Loss, and what was evaluated, over steps."""
-    evaluated = sorted(
-        {name for line in lines for name in line if "/R@" in name or name.endswith("accuracy")}
-    )
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    """Loss, and what was evaluated, over steps; a single evaluation is drawn as bars."""
+    figure = Figure(figsize=(11, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot([line["step"] for line in lines], [line["loss"] for line in lines], linewidth=1)
-    left.set(xlabel="step", ylabel="loss", yscale="log", title="training loss")
-    for name in evaluated:
-        points = [(line["step"], line[name]) for line in lines if name in line]
-        right.plot(*zip(*points), marker="o", markersize=4, linewidth=1, label=name)
-    right.set(xlabel="step", ylim=(0, 1), title="evaluation")
-    if evaluated:
-        right.legend(fontsize=6, loc="best")
+    left.set(xlabel="step", yscale="log", title="training loss", xlim=(0, lines[-1]["step"] * 1.03))
+    left.yaxis.set_major_formatter(LogFormatter())
+    left.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
+    figures = {
+        name: [(line["step"], line[name]) for line in lines if name in line]
+        for name in dict.fromkeys(name for line in lines for name in line)
+        if "/R@" in name or name.endswith("accuracy")
+    }
+    if all(len(points) == 1 for points in figures.values()):
+        bars = right.barh(list(figures), [points[0][1] for points in figures.values()], color="C0")
+        right.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
+        right.set(xlim=(0, 1.1))
+        right.invert_yaxis()
+    else:
+        for (name, points), style in zip(figures.items(), _styles(list(figures))):
+            right.plot(*zip(*points), marker="o", markersize=4, linewidth=1.2, label=name, **style)
+        right.set(xlabel="step", ylim=(0, 1), xlim=left.get_xlim())
+        right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    right.set(title="evaluation")
     for axes in (left, right):
-        axes.grid(alpha=0.3)
+        axes.grid(alpha=0.3, which="both")
+        axes.set_axisbelow(True)
     return figure
+
+
+def _styles(names: Sequence[str]) -> list[dict[str, str]]:
+    """One colour for figures of the same last name; a second one of it is dashed, a third dotted."""
+    last = [name.rpartition("/")[2] for name in names]
+    colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(last))}
+    seen = [last[:place].count(name) for place, name in enumerate(last)]
+    return [{"color": colours[name], "linestyle": ("-", "--", ":")[min(n, 2)]} for name, n in zip(last, seen)]
 
 
 def _save(figure: Figure, path: Path) -> None:

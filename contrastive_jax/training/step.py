@@ -80,4 +80,4 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     projected = {name: loss.project(params["losses"][name]) for name, loss in losses.items()}
     state = state._replace(step=state.step + 1, params={**params, "losses": projected}, opt_state=opt_state)
-    return state, {"loss": value, "gradient_norm": optax.global_norm(gradients), **metrics}
+    return state, {"loss": value, "gradient_norm": optax.tree.norm(gradients), **metrics}

@@ -12,15 +12,6 @@ SMALL = {"size": "micro", "width": 32, "depth": 3, "heads": 4, "unroll": 1}
 LENGTHS = (6, 1, 3, 4, 5, 2, 6, 3)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_compilation():
-    """These tests compile much and compute little."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(scope="session")
 def images():
     """Eight pictures [8, 8, 8, 1] of bytes."""

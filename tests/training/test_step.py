@@ -25,7 +25,7 @@ def test_microbatches_give_the_gradient_of_the_large_batch(devices, microbatch):
     """Dropout on: an example's draws depend on its place in the global batch and on nothing else."""
     with jax.enable_x64(True):
         whole = experiment(**DROPPING)
-        params = jax.tree.map(lambda x: x.astype(np.float64), whole.initial_state().params)
+        params = jax.tree.map(lambda x: np.asarray(x, np.float64), whole.initial_state().params)
         want = gradient(whole, params, made_up_batch(whole))
         run = experiment(devices=devices, microbatch=microbatch, **DROPPING)
         got = gradient(run, params, made_up_batch(run))

@@ -1,0 +1,78 @@
+"""The loop in this process: what it refuses, and what it leaves behind."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from small import experiment
+
+from contrastive_jax.data.glyphs import Glyphs
+from contrastive_jax.distributed.stopping import StopRequest
+from contrastive_jax.training.loop import NonFiniteLoss, Run, Stopped
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path_factory.getbasetemp() / "glyphs"))
+
+
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+    """A learning rate that throws the parameters to infinity; nothing of it reaches a checkpoint."""
+    run_parts = experiment(steps=12, batch_size=16, checkpoint__every=1, optimizer__learning_rate=1e30, optimizer__warmup=0.5, optimizer__clip="None")
+    with pytest.raises(NonFiniteLoss, match=r"step \d+: (loss|gradient_norm) is (nan|inf); .* up to step \d+"):
+        Run(run_parts, tmp_path, StopRequest())()
+    kept = Run(run_parts, tmp_path, StopRequest()).checkpoints
+    step, state, _ = kept.restore(run_parts.state_structure)
+    assert step >= 1
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert not (tmp_path / "result.json").exists()
+    assert int(state.step) == step
+
+
+def test_a_stop_before_the_first_step(tmp_path):
+    stop = StopRequest()
+    run = Run(experiment(steps=2, batch_size=16), tmp_path, stop)
+    stop._note(15, None)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        run()
+
+
+@pytest.mark.parametrize("name", ["glyphs.py:small,loss=sigmoid", "glyphs_faces.py:small"])
+def test_a_small_run_ends_with_figures_and_pictures(tmp_path, name):
+    run = Run(experiment(name, devices=2, steps=4, batch_size=16, microbatch=4), tmp_path, StopRequest())
+    result = run()
+    assert result["step"] == 4
+    recalls = [value for key, value in result.items() if "/R@5" in key]
+    assert len(recalls) == 2
+    assert all(0 <= value <= 1 for value in recalls)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {"curves.png", "retrieval.png"}
+    assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_clip_trains_on_captioned_pictures(tmp_path):
+    """The small mode of the config that people start from, on pictures in a folder."""
+    glyphs = Glyphs("held_out", one_per_character=True)
+    with open(tmp_path / "captions.jsonl", "w") as file:
+        for index in range(48):
+            Image.fromarray(glyphs[index]["image"]).save(tmp_path / f"{index}.png")
+            file.write(json.dumps({"image": f"{index}.png", "text": glyphs[index]["text"]}) + "\n")
+    source = f"jsonl:{tmp_path / 'captions.jsonl'}"
+    run = experiment(f"clip.py:small,source={source},held_out={source}", steps=4)
+    (tmp_path / "run").mkdir()
+    result = Run(run, tmp_path / "run", StopRequest())()
+    assert np.isfinite(result["loss"])
+    assert "retrieval/image_to_text/R@1" in result
+
+
+@pytest.mark.parametrize(("size", "millions"), [("B/16", 149.6), ("B/32", 151.3), ("L/14", 427.6)])
+def test_clip_has_the_shape_of_clip(size, millions):
+    """Parameters of the published models, counted from shapes alone; no source is opened."""
+    run = experiment(f"clip.py:size={size},res=224,source=jsonl:/nowhere.jsonl", batch_size=64)
+    params = run.state_structure.params
+    count = sum(np.prod(x.shape) for x in jax.tree.leaves(params))
+    assert count / 1e6 == pytest.approx(millions, rel=0.002)
+    assert params["heads"]["image"]["out"]["kernel"].shape[1] == {"B": 512, "L": 768}[size[0]]
