@@ -27,15 +27,15 @@ def get_config(arg: str = "") -> ConfigDict:
         sampler=dict(kind="groups", group="character"),
         tokenizer=dict(kind="bpe", vocabulary=2048),
         views=dict(
-            image=dict(kind="glyph", size=32, shift=3),
-            text=dict(kind="text", length=24),
+            image=dict(kind="glyph", size=32, shift=1),
+            text=dict(kind="text", length=16),
         ),
     )
     width, depth = (32, 1) if arg.small else (64, 3)
-    tower = dict(size="micro", width=width, pooling="map")
+    tower = dict(size="micro", width=width, pooling="mean")
     config.encoders = dict(
         image=dict(kind="vision_transformer", patch=8, depth=depth, **tower),
-        text=dict(kind="text_transformer", vocabulary=2048, length=24, depth=max(depth - 1, 1), **tower),
+        text=dict(kind="text_transformer", vocabulary=2048, length=16, depth=max(depth - 1, 1), **tower),
     )
     config.heads = dict(
         image=dict(kind="linear", features=width),
@@ -47,11 +47,11 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     pair = dict(rows="image", columns="text", positives="character", ignore="picture")
     config.losses = dict(
-        clip=dict(kind="softmax", scale=10.0, **pair)
+        clip=dict(kind="softmax", scale=10.0, label_smoothing=0.1, **pair)
         if arg.loss == "softmax"
         else dict(kind="sigmoid", **pair)
     )
-    config.optimizer = dict(kind="adamw", learning_rate=4e-3, warmup=0.1, weight_decay=0.1)
+    config.optimizer = dict(kind="adamw", learning_rate=4e-3, warmup=0.1, weight_decay=0.5)
     config.checkpoint = dict(every=12 if arg.small else 200)
     config.logging = dict(every=2 if arg.small else 10)
     config.evaluation = dict(

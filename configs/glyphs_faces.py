@@ -20,12 +20,19 @@ def get_config(arg: str = "") -> ConfigDict:
         source="glyphs",
         sampler=dict(kind="groups", group="character", members=2),
         views=dict(
-            a=dict(kind="glyph", member=0, size=32, shift=3),
-            b=dict(kind="glyph", member=1, size=32, shift=3),
+            a=dict(kind="glyph", member=0, size=32, shift=1),
+            b=dict(kind="glyph", member=1, size=32, shift=1),
         ),
     )
     config.encoders = dict(
-        image=dict(kind="vision_transformer", size="micro", width=width, depth=1 if arg.small else 3, patch=8)
+        image=dict(
+            kind="vision_transformer",
+            size="micro",
+            width=width,
+            depth=1 if arg.small else 3,
+            patch=8,
+            pooling="mean",
+        )
     )
     config.heads = dict(projector=dict(kind="mlp", features=width, hidden=2 * width))
     shared = dict(encoder="image", heads=("projector",))

@@ -173,7 +173,7 @@ def _get_config(spec: str) -> ConfigDict:
     try:
         module_spec.loader.exec_module(module)
         if not hasattr(module, "get_config"):
-            raise InputError("it defines no get_config(arg)")
+            raise InputError("a config file defines get_config(arg), and this one does not")
         config = module.get_config(argument)
     except InputError as error:
         raise InputError(f"--config {spec}: {error}") from error

@@ -79,7 +79,7 @@ def test_a_resolved_config_is_complete():
         ([("optimizer.learning_rate", "fast")], "give a number"),
         ([("microbatch", "x")], "--config.microbatch=x: give a whole number or None"),
         ([("losses.clip.kind", "softmx")], r"config.losses.clip.kind='softmx': did you mean softmax\?"),
-        ([("branches.text.heads", "1")], "config.branches.text.heads=1: give a tuple"),
+        ([("branches.text.heads", "1")], "config.branches.text.heads=1: give a list"),
         ([("optimizer", "adam")], r"--config.optimizer=adam: unknown key"),
         ([("losses.clip.symmetric", "perhaps")], "give True or False"),
     ],

@@ -25,21 +25,18 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options) -> dict:
-    from ml_collections import ConfigDict
-
     from contrastive_jax.configuration import build, complete, nearest
     from contrastive_jax.training.checkpoint import Checkpoints
     from contrastive_jax.training.experiment import Config, Experiment
     from contrastive_jax.training.loop import bind_tokenizer, evaluate
 
     path = Path(options.workdir)
+    config = _stored_config(path)
     try:
-        config = ConfigDict(json.loads((path / "config.json").read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"--workdir {path}: no run there (config.json cannot be read: {reason})") from error
-    complete(config, Config)
-    experiment = Experiment(build(config, Config))
+        complete(config, Config)
+        experiment = Experiment(build(config, Config))
+    except InputError as error:
+        raise InputError(f"--workdir {path}: {error}") from error
     evaluators = experiment.config.evaluation.evaluators if experiment.config.evaluation else {}
     for name in options.evaluator or ():
         if name not in evaluators:
@@ -55,3 +52,16 @@ def _evaluate(options) -> dict:
     views = bind_tokenizer(experiment, path)
     figures = evaluate(experiment, views, state.params, names=options.evaluator and tuple(options.evaluator))
     return {"workdir": str(path), "step": step, **figures}
+
+
+def _stored_config(path: Path):
+    from ml_collections import ConfigDict
+
+    try:
+        stored = json.loads((path / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"--workdir {path}: no run there (config.json cannot be read: {reason})") from error
+    if not isinstance(stored, dict):
+        raise InputError(f"--workdir {path}: no run there (config.json holds no JSON object)")
+    return ConfigDict(stored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -94,12 +95,13 @@ def nearest_neighbours(
     queries: Float[np.ndarray, "n d"], corpus: Float[np.ndarray, "m d"], k: int, mesh: Any
 ) -> Int[np.ndarray, "n k"]:
     """The k rows of the corpus with the largest dot product, best first; never an n x m matrix."""
-    return np.asarray(_search(queries, corpus, k, mesh))
-
-
-def _search(queries, corpus, k, mesh):
     with jax.set_mesh(mesh):
-        return jax.jit(lambda a, b: top_k(_dot, a, b, k=k)[1])(queries, corpus)
+        return np.asarray(_search(queries, corpus, k))
+
+
+@partial(jax.jit, static_argnums=2)
+def _search(queries, corpus, k):
+    return top_k(_dot, queries, corpus, k=k)[1]
 
 
 def _dot(rows, columns, shared):

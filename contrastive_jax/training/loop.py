@@ -47,6 +47,10 @@ class Run:
         self.experiment, self.config, self.path, self.stop = experiment, experiment.config, path, stop
         experiment.check_data()
         self.views = bind_tokenizer(experiment, path, train=True)
+        # Virtual CPU devices share one pool of threads: the collectives of two steps under way can
+        # starve each other for ever.
+        devices = experiment.mesh.devices
+        self._one_at_a_time = devices.size > 1 and devices.flat[0].platform == "cpu"
         self.metrics = MetricsFile(path / "metrics.jsonl")
         self.checkpoints = Checkpoints(
             path / "checkpoints", self.config.checkpoint.every, self.config.checkpoint.keep
@@ -105,10 +109,11 @@ class Run:
                 if unsettled:
                     self._settle(*unsettled)
                 unsettled = number, metrics, broken
-                if self._pause_after(number):
+                if self._one_at_a_time or self._pause_after(number):
                     self._settle(*unsettled)
                     unsettled = None
-                    self._pause(state, number)
+                    if self._pause_after(number):
+                        self._pause(state, number)
         return state
 
     def _pause_after(self, step: int) -> bool:

@@ -1,0 +1,383 @@
+"""What the real command makes of wrong input: one clear line, the right exit code, and nothing lost."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from contrastive_jax import cli
+from contrastive_jax.data.rendering import VERSIONS
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+GLYPHS = f"{CONFIGS}/glyphs.py:small"
+TINY = [
+    "--config.steps=4",
+    "--config.batch_size=16",
+    "--config.checkpoint.every=2",
+    "--config.logging.every=1",
+    "--config.encoders.text.depth=1",
+    "--config.encoders.image.depth=1",
+]
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    """Environment variables for one rendering, damaged at first, and one compilation of each program."""
+    folder = tmp_path_factory.mktemp("caches")
+    (folder / "glyphs").mkdir()
+    (folder / "glyphs" / f"glyphs-{VERSIONS}.npz").write_bytes(b"torn")
+    return {
+        "CONTRASTIVE_JAX_CACHE": str(folder / "glyphs"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+@pytest.fixture(scope="module")
+def command(caches):
+    """Runs the installed command: (exit code, stdout, stderr)."""
+
+    def run(*arguments, devices=1):
+        environment = {**os.environ, **caches, "JAX_NUM_CPU_DEVICES": str(devices)}
+        program = Path(sys.executable).with_name("contrastive-jax")
+        done = subprocess.run(
+            [program, *map(str, arguments)], env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(command, tmp_path_factory):
+    """A short run to its end: its folder, and what the command gave back."""
+    folder = tmp_path_factory.mktemp("first") / "run"
+    return folder, command("train", "--config", GLYPHS, "--workdir", folder, "--json", *TINY)
+
+
+@pytest.fixture
+def trained(first, tmp_path):
+    """A copy of that run, to be spoilt."""
+    return shutil.copytree(first[0], tmp_path / "run")
+
+
+def refused(result, *words, code=2):
+    returned, out, err = result
+    assert returned == code, err
+    assert out == ""
+    assert err.startswith("contrastive-jax: ")
+    assert err.endswith("\n")
+    assert err.count("\n") == 1, err
+    for word in words:
+        assert word in err
+
+
+def contents(folder):
+    return {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != ".lock"
+    }
+
+
+def damage(folder, *steps):
+    for step in steps:
+        largest = max((folder / "checkpoints" / str(step)).rglob("*"), key=lambda file: file.stat().st_size)
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+
+
+# What is refused before anything is trained. `{run}` is a folder that is not there.
+TRAIN = ["train", "--config", GLYPHS, "--workdir", "{run}"]
+LINES = [
+    ([], "required: command", "contrastive-jax --help"),
+    (["trian"], "'trian'", "train"),
+    (["--vrsion"], "unknown argument '--vrsion': did you mean --version?"),
+    (["train"], "required: --config, --workdir"),
+    (["train", "--workdir", "{run}"], "required: --config"),
+    (["train", "--config"], "--config: expected one argument"),
+    (["train", "--config", GLYPHS, "--workdir"], "--workdir: expected one argument"),
+    (["train", "--confg", GLYPHS, "--workdir", "{run}"], "'--confg': did you mean --config?"),
+    (["train", "--config", GLYPHS, "--workdr", "{run}"], "'--workdr': did you mean --workdir?"),
+    (["train", "--config", GLYPHS, "--workdr={run}"], "did you mean --workdir?"),
+    ([*TRAIN, "--extnd"], "'--extnd': did you mean --extend?"),
+    ([*TRAIN, "--jsn"], "'--jsn': did you mean --json?"),
+    ([*TRAIN, "--step", "3"], "unknown argument '--step'"),
+    ([*TRAIN, "more"], "unknown argument 'more'", "contrastive-jax train --help"),
+    ([*TRAIN, "--confg.steps=3"], "'--confg.steps=3': did you mean --config?"),
+    ([*TRAIN, "--config.steps"], "--config.steps needs a value"),
+    ([*TRAIN, "--config.data.source", "--config.seed=3"], "--config.data.source needs a value"),
+    ([*TRAIN, "--config.data.source", "--extend"], "--config.data.source needs a value"),
+    (["eval"], "required: --workdir"),
+    (["eval", "--workdr", "{run}"], "'--workdr': did you mean --workdir?"),
+    (["eval", "--workdir"], "--workdir: expected one argument"),
+    (["eval", "--workdir", "{run}"], "--workdir", "no run there", "No such file"),
+    (["eval", "--workdir", "{run}", "--stp", "3"], "'--stp': did you mean --step?"),
+    (["eval", "--workdir", "{run}", "--step", "three"], "--step", "'three'"),
+    (["eval", "--workdir", "{run}", "--step"], "--step: expected one argument"),
+    (["eval", "--workdir", "{run}", "--evalator", "x"], "did you mean --evaluator?"),
+    (["eval", "--workdir", "{run}", "--evaluator"], "--evaluator: expected one argument"),
+    (["eval", "--workdir", "{run}", "--jason"], "'--jason': did you mean --json?"),
+    (["eval", "--workdir", "{run}", "--config.steps=3"], "--config.steps=3", "config of the work directory"),
+]
+CONFIG_FILES = [
+    (f"{CONFIGS}/glyphs.py:smal", "'smal' is unknown: did you mean small?"),
+    (f"{CONFIGS}/glyphs.py:loss", "loss=softmax"),
+    (f"{CONFIGS}/glyphs.py:small=7", "small=7: give True or False"),
+    (f"{CONFIGS}/glyph.py", "glyph.py: no such file"),
+    (str(CONFIGS), "no such file"),
+    ("", "no such file"),
+]
+OVERRIDES = [
+    ("stepz=3", "--config.stepz=3: unknown key; did you mean steps?"),
+    ("optimizer.lerning_rate=3", "did you mean optimizer.learning_rate?"),
+    ("learning_rate=3", "did you mean optimizer.learning_rate?"),
+    ("steps.more=3", "unknown key"),
+    ("steps.kind=3", "unknown key"),
+    ("=3", "unknown key"),
+    ("losses=3", "unknown key"),
+    ("steps=many", "--config.steps=many: give a whole number"),
+    ("steps=1.5", "give a whole number"),
+    ("steps=True", "give a whole number"),
+    ("steps=0", "config.steps=0: give 1 or more"),
+    ("logging.tensorboard=3", "give True or False"),
+    ("microbatch=few", "give a whole number or None"),
+    ("losses.clip.scale=hot", "--config.losses.clip.scale=hot: give a number"),
+    ("optimizer.learning_rate=1e999", "give a number"),
+    ("optimizer.learning_rate=-1", "learning_rate=-1.0: give a positive number"),
+    ("branches.image.heads=image", "give a list"),
+    ("seed=-1", "config.seed=-1: give a whole number from 0"),
+    ("seed=99999999999999999999", "config.seed=99999999999999999999: give a whole number from 0"),
+    ("data.workers=-1", "config.data.workers=-1"),
+    ("losses.clip.kind=sofmax", "did you mean softmax?"),
+    ("losses.clip.rows=imag", "branch 'imag' is unknown; did you mean image?"),
+    ("losses.clip.positives=charcter", "config.losses.clip", "did you mean character?"),
+    ("branches.image.encoder=imgae", "did you mean image?"),
+    ("encoders.image.patch=7", "config.encoders.image", "7 does not divide"),
+    ("data.views.text.field=txt", "config.data.views.text.field", "no field 'txt'; did you mean text?"),
+    ("data.views.image.member=1", "member=1, but the sampler draws 1"),
+    ("data.sampler.group=charcter", "no field"),
+    ("batch_size=80000", "batch_size=80000", "lower batch_size"),
+    ("batch_size=60", "config.batch_size=60 does not divide over 8 devices", "64"),
+    ("microbatch=5", "config.microbatch=5 does not divide the 8 examples", "config.batch_size=64"),
+    ("mesh.data=3", "config.mesh (data=3, fsdp=1, tensor=1)", "8 devices"),
+    ("data.source=glyfs", "config.data.source", "unknown kind 'glyfs'; did you mean glyphs?"),
+    ("data.source=glyphs:held", "did you mean held_out?"),
+    ("data.source=jsonl:/nowhere.jsonl", "config.data.source", "cannot read /nowhere.jsonl"),
+    ("evaluation.source=jsonl:/nowhere.jsonl", "config.evaluation.source", "cannot read /nowhere.jsonl"),
+    ("evaluation.evaluators.retrieval.right=('pictur',)", "evaluators.retrieval", "did you mean picture?"),
+]
+CASES = [
+    *LINES,
+    *((["train", "--config", file, "--workdir", "{run}"], *words) for file, *words in CONFIG_FILES),
+    *(([*TRAIN, f"--config.{text}"], *words) for text, *words in OVERRIDES),
+    *(
+        (["train", "--config", GLYPHS, "--workdir", place], f"--workdir {place}", "cannot be used")
+        for place in ("/proc/run", "/sys/run", "/dev/null/run")
+    ),
+]
+
+
+@pytest.fixture
+def in_process(capfd, caches, monkeypatch):
+    """The command's `main` in this process, which has 8 devices and has imported JAX."""
+    for name, value in caches.items():
+        if name.startswith("CONTRASTIVE"):
+            monkeypatch.setenv(name, value)
+
+    def run(*arguments):
+        return cli.main(arguments), *capfd.readouterr()
+
+    level = logging.getLogger("contrastive_jax").level
+    yield run
+    logging.getLogger("contrastive_jax").setLevel(level)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[0][-2:]) or "nothing")
+def test_refused_before_anything_is_made(in_process, first, tmp_path, case):
+    arguments, *words = case
+    folder = tmp_path / "new" / "run"
+    refused(in_process(*(text.replace("{run}", str(folder)) for text in arguments)), *words)
+    assert not folder.parent.exists()
+
+
+@pytest.mark.command
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--confg", "x"], ["did you mean --config?"]),
+        (["--config.stepz=3"], ["did you mean steps?"]),
+        (["--config.batch_size=60"], ["does not divide over 8 devices"]),
+        (["--config.data.source=jsonl:/nowhere.jsonl"], ["cannot read /nowhere.jsonl"]),
+    ],
+    ids=lambda value: value[0],
+)
+def test_the_real_command_refuses_in_one_line(command, first, tmp_path, arguments, words):
+    arguments = ["train", "--config", GLYPHS, "--workdir", tmp_path / "run", *arguments]
+    refused(command(*arguments, devices=8), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("import nowhere", ["line 1", "ModuleNotFoundError", "nowhere"]),
+        ("def get_config(arg):\n    return 1 / 0\n", ["line 2", "ZeroDivisionError"]),
+        ("def get_config(arg):\n    raise ValueError('a\\nb')\n", ["line 2", "a b"]),
+        ("def get_config(arg:\n", ["line 1", "SyntaxError"]),
+        ("steps = 3", ["defines get_config(arg), and this one does not"]),
+        ("def get_config(arg):\n    return {}\n", ["returned a dict"]),
+        ("\0", ["config.py"]),
+    ],
+)
+def test_config_files_that_fail(in_process, tmp_path, text, words):
+    file = tmp_path / "config.py"
+    file.write_text(text)
+    refused(in_process("train", "--config", str(file), "--workdir", str(tmp_path / "run")), str(file), *words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "3", '{"steps": 3}', '{"stepz": 3}', "\0"])
+def test_eval_of_a_folder_that_is_no_run(in_process, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    refused(in_process("eval", "--workdir", str(tmp_path)), str(tmp_path))
+
+
+@pytest.mark.command
+def test_a_run_answers_with_one_json_object_and_remakes_a_damaged_cache(first):
+    folder, (code, out, err) = first
+    assert code == 0, err
+    assert len(out.splitlines()) == 1
+    answer = json.loads(out)
+    assert answer == {"workdir": str(folder), **json.loads((folder / "result.json").read_text())}
+    assert answer["step"] == 4
+    assert err.count("does not match its checksum; making it again") == 1
+
+
+@pytest.mark.command
+def test_a_finished_run_says_so(command, trained):
+    before = contents(trained)
+    code, out, err = command("train", "--config", GLYPHS, "--workdir", trained, "--json", *TINY)
+    assert (code, json.loads(out)["step"]) == (0, 4)
+    assert f"{trained} is finished: 4 steps" in err
+    assert contents(trained) == before
+
+
+@pytest.mark.command
+def test_more_steps_need_extend_and_then_go_on(command, trained):
+    before, old = contents(trained), (trained / "metrics.jsonl").read_text().splitlines()
+    arguments = ["train", "--config", GLYPHS, "--workdir", trained, *TINY, "--config.steps=6"]
+    refused(command(*arguments), "holds a run of steps: 4", "--extend to go on to 6")
+    assert contents(trained) == before
+    code, out, err = command(*arguments, "--extend")
+    assert code == 0, err
+    assert "resuming from step 4" in err
+    assert "retrieval/text_to_image/R@5" in out
+    lines = (trained / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[:4] == old
+
+
+def test_another_config_is_refused_and_every_key_named(in_process, trained):
+    before = contents(trained)
+    other = ["--config.optimizer.learning_rate=1", "--config.seed=5"]
+    result = in_process("train", "--config", GLYPHS, "--workdir", str(trained), *TINY, *other)
+    refused(result, "optimizer.learning_rate: 1.0 here", "seed: 5 here, 0 there", "another folder")
+    result = in_process("train", "--config", GLYPHS, "--workdir", str(trained), *TINY, "--config.steps=3")
+    refused(result, "give 4 or more")
+    assert contents(trained) == before
+
+
+def test_a_folder_of_other_files_is_left_alone(in_process, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    result = in_process("train", "--config", GLYPHS, "--workdir", str(tmp_path))
+    refused(result, "thesis.txt", "give a new or empty folder")
+    assert list(contents(tmp_path)) == ["thesis.txt"]
+
+
+@pytest.mark.command
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(command, trained):
+    expected = json.loads((trained / "result.json").read_text())
+    (trained / "result.json").unlink()
+    damage(trained, 4)
+    code, out, err = command("train", "--config", GLYPHS, "--workdir", trained, "--json", *TINY)
+    assert code == 0, err
+    assert err.count("damaged checkpoint") == 1
+    assert "going on from step 2" in err
+    assert json.loads(out) == {"workdir": str(trained), **expected}
+
+
+@pytest.mark.command
+def test_without_an_intact_checkpoint_nothing_is_touched(command, trained):
+    (trained / "result.json").unlink()
+    damage(trained, 2, 4)
+    before = contents(trained)
+    words = ["no intact checkpoint", "2: ", "4: ", "nothing was changed"]
+    refused(command("train", "--config", GLYPHS, "--workdir", trained, "--json", *TINY), *words, code=1)
+    assert contents(trained) == before
+    refused(command("eval", "--workdir", trained), *words, code=1)
+    assert contents(trained) == before
+
+
+@pytest.mark.command
+def test_eval_of_one_step_by_one_evaluator(command, trained):
+    before = contents(trained)
+    arguments = ["eval", "--workdir", trained, "--evaluator", "geometry", "--json"]
+    code, out, err = command(*arguments, "--step", "2")
+    assert (code, err) == (0, "")
+    assert len(out.splitlines()) == 1
+    answer = json.loads(out)
+    assert answer["step"] == 2
+    assert {name.partition("/")[0] for name in answer} == {"workdir", "step", "geometry"}
+    assert contents(trained) == before
+
+
+def test_eval_of_what_is_not_there_or_damaged(in_process, trained):
+    workdir = str(trained)
+    refused(in_process("eval", "--workdir", workdir, "--step", "3"), "no checkpoint of step 3", "2, 4")
+    wrong = in_process("eval", "--workdir", workdir, "--evaluator", "retreival")
+    refused(wrong, "--evaluator retreival", "did you mean retrieval?")
+    damage(trained, 2)
+    before = contents(trained)
+    refused(in_process("eval", "--workdir", workdir, "--step", "2"), "checkpoint of step 2", "is damaged")
+    assert contents(trained) == before
+    (trained / "tokenizer.json").write_text("{}")
+    refused(in_process("eval", "--workdir", workdir), "tokenizer.json", "damaged")
+    shutil.rmtree(trained / "checkpoints")
+    refused(in_process("eval", "--workdir", workdir), "no checkpoint yet; train first")
+
+
+@pytest.mark.parametrize("file", ["config.json", "result.json"])
+def test_damaged_files_of_a_run(in_process, trained, file):
+    (trained / file).write_text('{"steps": ')
+    before = contents(trained)
+    refused(in_process("train", "--config", GLYPHS, "--workdir", str(trained), *TINY), file, "cannot be read")
+    assert contents(trained) == before
+
+
+@pytest.mark.command
+def test_help_is_quick_and_imports_neither_jax_nor_flax(command):
+    durations = []
+    for arguments in (["--help"], ["train", "--help"], ["eval", "--help"]):
+        began = time.perf_counter()
+        code, out, err = command(*arguments)
+        durations.append(time.perf_counter() - began)
+        assert (code, err) == (0, "")
+        assert "usage: contrastive-jax" in out
+    assert min(durations) < 0.5
+    check = (
+        "import sys; from contrastive_jax.cli import main\n"
+        "try: main(['train', '--help'])\nexcept SystemExit: pass\n"
+        "print({'jax', 'flax', 'numpy'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "set()\n")

@@ -1,0 +1,54 @@
+import jax
+import numpy as np
+import pytest
+from known_embeddings import KnownEmbeddings, on_sphere
+
+from contrastive_jax.data.views import Glyph, Text
+from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation import Geometry
+from contrastive_jax.evaluation.embedding import Listed
+from contrastive_jax.evaluation.geometry import uniformity
+
+
+def brute_force(z):
+    squared = np.sum((z[:, None] - z[None, :]) ** 2, axis=-1)
+    return np.log(np.mean(np.exp(-2 * squared)[~np.eye(len(z), dtype=bool)]))
+
+
+def run(images, texts, devices):
+    views = {"image": Glyph(), "text": Text()}
+    functions = {"image": lambda r: images[r["record"]], "text": lambda r: texts[r["record"]]}
+    source = Listed("made up", [{"record": i} for i in range(len(images))])
+    return dict(Geometry("image", "text").run(KnownEmbeddings(views, functions, devices), source))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_alignment_and_uniformity_are_those_of_the_whole_matrix(devices):
+    rng = np.random.default_rng(0)
+    images, texts = on_sphere(rng, 37, 5), on_sphere(rng, 37, 5)
+    found = run(images, texts, devices)
+    assert found == {
+        "alignment": pytest.approx(np.mean(np.sum((images - texts) ** 2, axis=1)), rel=1e-5),
+        "uniformity/image": pytest.approx(brute_force(images), rel=1e-4),
+        "uniformity/text": pytest.approx(brute_force(texts), rel=1e-4),
+    }
+
+
+def test_by_hand():
+    """Two opposite points are 4 apart, squared; one place for all is the worst that there is."""
+    images, texts = np.array([[1.0, 0], [-1, 0]]), np.array([[0, 1.0], [0, 1]])
+    found = run(images, texts, 1)
+    assert found["alignment"] == pytest.approx(2.0)
+    assert found["uniformity/image"] == pytest.approx(-8.0, rel=1e-5)
+    assert found["uniformity/text"] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_no_square_matrix_is_built():
+    n = 20_000
+    compiled = jax.jit(uniformity).lower(jax.ShapeDtypeStruct((n, 8), np.float32)).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / 10
+
+
+def test_one_record_has_no_pairs():
+    with pytest.raises(InputError, match="made up has one record"):
+        run(np.eye(1), np.eye(1), 1)

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+from known_embeddings import KnownEmbeddings
+
+from contrastive_jax.data.views import Glyph, Text
+from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation import ZeroShot
+from contrastive_jax.evaluation.embedding import Listed
+
+DIRECTIONS = {"Greek": [1.0, 0], "Latin": [0, 1.0]}
+SCRIPTS = ["Latin", "Greek", "Common", "Latin", "Runic", "Latin", "Greek", "Common"]
+SHOWN = [[0, 1], [1, 0], [1, 0], [1, 0.1], [1, 0], [0.1, 1], [0.1, 1], [1, 0]]
+SOURCE = Listed("made up", [{"z": z, "script": script} for z, script in zip(SHOWN, SCRIPTS)])
+SETTINGS = dict(examples="image", prompts="text", label="script", ignore=("Common",), at_least=2)
+
+
+def embedder(prompt=lambda text: DIRECTIONS[text.split()[1]], devices=1, field="text"):
+    views = {"image": Glyph(), "text": Text(field=field)}
+    functions = {"image": lambda r: np.array(r["z"]), "text": lambda r: np.array(prompt(r[field]))}
+    return KnownEmbeddings(views, functions, devices)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_accuracy_by_hand(devices):
+    """Left are three Latin, of which two are right, and two Greek, of which one is."""
+    found = dict(
+        ZeroShot(**SETTINGS, templates=("a {}", "the {} letter")).run(embedder(devices=devices), SOURCE)
+    )
+    assert found == {
+        "accuracy": pytest.approx(3 / 5),
+        "balanced_accuracy": pytest.approx((2 / 3 + 1 / 2) / 2),
+        "majority": pytest.approx(3 / 5),
+        "classes": 2,
+    }
+
+
+def test_a_class_is_the_direction_of_the_mean_of_its_prompts():
+    """One Greek prompt alone would take the last example; the mean of both does not."""
+    prompts = {"a Greek": [0.0, 1.0], "b Greek": [3.0, 0.0], "a Latin": [0.0, 2.0], "b Latin": [0.0, 2.0]}
+    found = dict(ZeroShot(**SETTINGS, templates=("a {}", "b {}")).run(embedder(prompts.get), SOURCE))
+    assert found["accuracy"] == pytest.approx(3 / 5)
+
+
+def test_prompts_stand_in_the_field_that_their_view_reads():
+    evaluator = ZeroShot(**SETTINGS, templates=("a {} of {{brackets}}",))
+    assert dict(evaluator.run(embedder(field="caption"), SOURCE))["accuracy"] == pytest.approx(3 / 5)
+
+
+def test_small_and_ignored_classes_come_in_when_they_are_asked_for():
+    everywhere = lambda text: DIRECTIONS.get(text, [0.5, -1])  # noqa: E731
+    evaluator = ZeroShot(examples="image", prompts="text", label="script")
+    found = dict(evaluator.run(embedder(everywhere), SOURCE))
+    assert found["classes"] == 4
+    assert found["majority"] == pytest.approx(3 / 8)
+
+
+def test_what_cannot_be_measured_is_refused():
+    with pytest.raises(InputError, match="made up has 1 classes of script with 3 records"):
+        dict(ZeroShot(**SETTINGS | {"at_least": 3}).run(embedder(), SOURCE))
+    with pytest.raises(InputError, match="no field 'scrpt'"):
+        dict(ZeroShot(**SETTINGS | {"label": "scrpt"}).run(embedder(), SOURCE))
+    for templates in ((), ("letter",)):
+        with pytest.raises(InputError, match="templates="):
+            ZeroShot(**SETTINGS, templates=templates)

@@ -1,0 +1,37 @@
+"""The complete text of every shipped config: a default that changes shows in review.
+
+`UPDATE_GOLDEN=1 pytest tests/test_golden.py` writes the files anew.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from contrastive_jax.configuration import load
+from contrastive_jax.training.experiment import Config
+
+ROOT = Path(__file__).parents[1]
+SPECS = [
+    "glyphs.py",
+    "glyphs.py:loss=sigmoid",
+    "glyphs.py:small",
+    "glyphs_faces.py",
+    "clip.py:size=B/16,res=224,source=jsonl:captions.jsonl",
+    "clip.py:size=L/14,res=336,held_out=jsonl:held_out.jsonl",
+]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_resolved_config(spec):
+    file = ROOT / "tests" / "golden" / (spec.replace("/", "").replace(":", "-").replace(".py", "") + ".json")
+    resolved = json.loads(load(f"{ROOT}/configs/{spec}", [], Config).to_json())
+    if os.environ.get("UPDATE_GOLDEN"):
+        file.write_text(json.dumps(resolved, indent=1, sort_keys=True) + "\n")
+    assert resolved == json.loads(file.read_text())
+
+
+def test_every_config_has_a_golden_text():
+    named = {spec.partition(":")[0] for spec in SPECS}
+    assert {file.name for file in (ROOT / "configs").glob("*.py")} == named
