@@ -46,11 +46,8 @@ def get_config(arg: str = "") -> ConfigDict:
         text=dict(view="text", encoder="text", heads=("text",)),
     )
     pair = dict(rows="image", columns="text", positives="character", ignore="picture")
-    config.losses = dict(
-        clip=dict(kind="softmax", scale=10.0, label_smoothing=0.1, **pair)
-        if arg.loss == "softmax"
-        else dict(kind="sigmoid", **pair)
-    )
+    own = dict(scale=10.0, label_smoothing=0.1) if arg.loss == "softmax" else {}
+    config.losses = dict(clip=dict(kind=arg.loss, **own, **pair))
     config.optimizer = dict(kind="adamw", learning_rate=4e-3, warmup=0.1, weight_decay=0.5)
     config.checkpoint = dict(every=12 if arg.small else 200)
     config.logging = dict(every=2 if arg.small else 10)

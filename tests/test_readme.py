@@ -21,7 +21,7 @@ def test_the_loss_alone_in_ones_own_loop(devices, tmp_path):
             "images = jax.device_put(images, jax.NamedSharding(mesh, jax.P('data')))\n"
             "texts = images[:, ::-1]\n",
         )
-    code += "\nassert images.sharding.num_devices == %d\nprint(float(value))" % devices
+    code += f"\nassert images.sharding.num_devices == {devices}\nprint(float(value))"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

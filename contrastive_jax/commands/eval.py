@@ -34,7 +34,8 @@ def _evaluate(options) -> dict:
     config = _stored_config(path)
     try:
         complete(config, Config)
-        experiment = Experiment(build(config, Config))
+        config.mesh.update(data=-1, fsdp=1, tensor=1)  # evaluation runs on whatever devices are here
+        experiment = Experiment(build(config, Config), training=False)
     except InputError as error:
         raise InputError(f"--workdir {path}: {error}") from error
     evaluators = experiment.config.evaluation.evaluators if experiment.config.evaluation else {}

@@ -41,7 +41,7 @@ def _train(options, stop, stream) -> int:
         except Stopped as signal:
             print(f"{signal}: saved in {workdir.path}; run the same command again to go on", file=sys.stderr)
             return STOPPED_EARLY
-        except (NonFiniteLoss, CheckpointError) as error:
+        except (NonFiniteLoss, CheckpointError, OSError) as error:
             print(f"contrastive-jax: {error}", file=sys.stderr)
             return FAILED
         answer(stream, {"workdir": str(workdir.path), **result}, options.json)

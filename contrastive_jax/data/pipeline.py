@@ -99,7 +99,7 @@ class _Steps:
         records = [_read(self.source, index) for index in members.tolist()]
         with _naming(self.source, members.tolist()):
             example = {
-                name: view(records[view.member], streams[name].at(step, row), True)
+                name: _seen(view, records[view.member], streams[name].at(step, row), True)
                 for name, view in self.views.items()
             }
         return example, [_field(self.source, records, name) for name in self.fields]
@@ -221,7 +221,7 @@ def evaluate_view(source: Source, view: View, indices: Sequence[int]) -> Shaped[
     for index in indices:
         record = _read(source, int(index))
         with _naming(source, [int(index)]):
-            examples.append(view(record, unused, False))
+            examples.append(_seen(view, record, unused, False))
     structure = view.structure()
     return np.stack(examples) if examples else np.empty((0, *structure.shape), structure.dtype)
 
@@ -234,6 +234,13 @@ def _field(source: Source, records: list[dict[str, Any]], field: str) -> int:
         raise InputError(
             f"batch field {field!r} is no whole number in the records of {source.name}"
         ) from None
+
+
+def _seen(view: View, record: dict[str, Any], rng: np.random.Generator, train: bool) -> np.ndarray:
+    try:
+        return view(record, rng, train)
+    except KeyError as error:
+        raise BrokenRecord(f"it has no field {error}") from error
 
 
 def _read(source: Source, index: int) -> dict[str, Any]:

@@ -182,16 +182,20 @@ class Text:
         field: the record's field, a string.
         member: which of the records that the sampler drew for a row.
         length: tokens, begin and end included; longer texts are cut, shorter ones padded with 0.
+        word_dropout: at training each word is left out with this probability, but never all of them
+            (Iyyer et al. 2015, Deep Unordered Composition Rivals Syntactic Methods).
     """
 
     field: str = "text"
     member: int = 0
     length: int = 32
+    word_dropout: float = 0.0
     _tokenizer = None
 
     def __post_init__(self) -> None:
         _require(self.length >= 3, "text", "length", self.length, "3 or more")
         _require(self.member >= 0, "text", "member", self.member, "0 or more")
+        _require(0 <= self.word_dropout < 1, "text", "word_dropout", self.word_dropout, "in [0, 1)")
 
     def bind(self, tokenizer: Tokenizer) -> Text:
         """The same view with the tokenizer that it shall use, which is no part of its config."""
@@ -206,14 +210,19 @@ class Text:
     def __call__(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool
     ) -> Int32[np.ndarray, " length"]:
-        """The tokens, the same in training and evaluation.
+        """The tokens; with `train` False those of the whole text.
 
         Raises:
             ValueError: no tokenizer was bound.
         """
         if self._tokenizer is None:
             raise ValueError("a text view needs a tokenizer: use view.bind(tokenizer)")
-        return self._tokenizer.encode(record[self.field], self.length)
+        text = record[self.field]
+        if train and self.word_dropout:
+            words = text.split()
+            kept = [word for word, u in zip(words, rng.random(len(words))) if u >= self.word_dropout]
+            text = " ".join(kept or words)
+        return self._tokenizer.encode(text, self.length)
 
 
 KINDS = {"glyph": Glyph, "photo": Photo, "text": Text}

@@ -89,10 +89,11 @@ class Config:
 class Experiment:
     """A built config, with everything that its train step needs; opens no source, makes no array.
 
-    Raises InputError, naming the key, for parts that do not fit each other or the devices.
+    Raises InputError, naming the key, for parts that do not fit each other or, if it is for `training`,
+    for a batch that does not divide over the devices.
     """
 
-    def __init__(self, config: Config, devices=None):
+    def __init__(self, config: Config, devices=None, training: bool = True):
         self.config = config
         _check_numbers(config)
         self.mesh: Mesh = config.mesh.make(devices)
@@ -100,7 +101,8 @@ class Experiment:
         self.graph = Graph(config.branches, config.encoders, config.heads, structures)
         self.losses: Mapping[str, Any] = config.losses
         _check_wiring(self)
-        _check_division(config, batch_shards(self.mesh))
+        if training:
+            _check_division(config, batch_shards(self.mesh))
         self.axes = {
             **self.graph.logical_axes(),
             "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()},

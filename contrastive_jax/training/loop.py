@@ -51,6 +51,7 @@ class Run:
         # starve each other for ever.
         devices = experiment.mesh.devices
         self._one_at_a_time = devices.size > 1 and devices.flat[0].platform == "cpu"
+        self.tensorboard: TensorBoard | None = None
         self.metrics = MetricsFile(path / "metrics.jsonl")
         self.checkpoints = Checkpoints(
             path / "checkpoints", self.config.checkpoint.every, self.config.checkpoint.keep
@@ -68,11 +69,13 @@ class Run:
             if restored:
                 log.info("resuming from step %d", start)
             self.metrics.truncate_after(start)
-            self.tensorboard = TensorBoard(self.path / "tensorboard", start if restored else None)
+            if self.config.logging.tensorboard:
+                self.tensorboard = TensorBoard(self.path / "tensorboard", start if restored else None)
             with Progress(self.config.steps, start) as self.progress:
                 state = self._train(state, start)
             figures = self._evaluate_if_due(state, self.config.steps)
-            self.tensorboard.close()
+            if self.tensorboard:
+                self.tensorboard.close()
         lines = self.metrics.lines()
         write_report(self.experiment, self.views, state.params, lines, self.path / "report")
         self._check_stop()
@@ -180,7 +183,7 @@ class Run:
         return figures
 
     def _write_tensorboard(self, step: int, values: Mapping[str, float]) -> None:
-        if self.config.logging.tensorboard:
+        if self.tensorboard:
             self.tensorboard.write(step, dict(values))
 
     def _check_stop(self) -> None:

@@ -173,3 +173,15 @@ def test_bad_values_are_named(make, words):
     with pytest.raises(InputError) as error:
         make()
     assert words in str(error.value)
+
+
+def test_word_dropout_leaves_words_out_at_training_only():
+    text = "LATIN SMALL LETTER A WITH BREVE AND GRAVE"
+    tokenizer = BytePairs(vocabulary=200).train([text])
+    view = Text(length=24, word_dropout=0.5).bind(tokenizer)
+    record = {"text": text}
+    whole = Text(length=24).bind(tokenizer)(record, np.random.default_rng(0), True)
+    np.testing.assert_array_equal(view(record, np.random.default_rng(0), False), whole)
+    lengths = [(view(record, np.random.default_rng(i), True) != 0).sum() for i in range(200)]
+    assert min(lengths) >= 3  # begin, end and at least one word
+    assert 0.35 < (np.mean(lengths) - 2) / ((whole != 0).sum() - 2) < 0.65

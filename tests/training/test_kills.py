@@ -23,7 +23,12 @@ OVERRIDES = [
 
 
 def start(workdir: Path, environment: dict, **keywords) -> subprocess.Popen:
-    command = [sys.executable, "-c", "import sys; from contrastive_jax.cli import main; sys.exit(main())", "train"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from contrastive_jax.cli import main; sys.exit(main())",
+        "train",
+    ]
     command += ["--config", f"{CONFIG}:small", "--workdir", str(workdir), "--json", *OVERRIDES]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
@@ -119,5 +124,10 @@ def test_sigterm_to_the_group_saves_and_exits_75(tmp_path, environment, undistur
 def test_the_result_is_what_the_last_line_says(undisturbed):
     workdir, result = undisturbed
     last = lines(workdir)[-1]
-    assert {k: v for k, v in result.items() if k != "workdir"} == {k: last[k] for k in result if k != "workdir"}
-    assert json.loads((workdir / "result.json").read_text())["retrieval/text_to_image/R@5"] == last["retrieval/text_to_image/R@5"]
+    assert {k: v for k, v in result.items() if k != "workdir"} == {
+        k: last[k] for k in result if k != "workdir"
+    }
+    assert (
+        json.loads((workdir / "result.json").read_text())["retrieval/text_to_image/R@5"]
+        == last["retrieval/text_to_image/R@5"]
+    )

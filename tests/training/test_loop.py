@@ -20,8 +20,17 @@ def _cache(tmp_path_factory, monkeypatch):
 
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     """A learning rate that throws the parameters to infinity; nothing of it reaches a checkpoint."""
-    run_parts = experiment(steps=12, batch_size=16, checkpoint__every=1, optimizer__learning_rate=1e30, optimizer__warmup=0.5, optimizer__clip="None")
-    with pytest.raises(NonFiniteLoss, match=r"step \d+: (loss|gradient_norm) is (nan|inf); .* up to step \d+"):
+    run_parts = experiment(
+        steps=12,
+        batch_size=16,
+        checkpoint__every=1,
+        optimizer__learning_rate=1e30,
+        optimizer__warmup=0.5,
+        optimizer__clip="None",
+    )
+    with pytest.raises(
+        NonFiniteLoss, match=r"step \d+: (loss|gradient_norm) is (nan|inf); .* up to step \d+"
+    ):
         Run(run_parts, tmp_path, StopRequest())()
     kept = Run(run_parts, tmp_path, StopRequest()).checkpoints
     step, state, _ = kept.restore(run_parts.state_structure)
