@@ -28,7 +28,7 @@ def get_config(arg: str = "") -> ConfigDict:
         tokenizer=dict(kind="bpe", vocabulary=2048),
         views=dict(
             image=dict(kind="glyph", size=32, shift=1),
-            text=dict(kind="text", length=16),
+            text=dict(kind="text", length=16, word_dropout=0.15),
         ),
     )
     width, depth = (32, 1) if arg.small else (64, 3)

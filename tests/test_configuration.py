@@ -53,8 +53,8 @@ def test_overrides_reach_defaults_that_the_file_leaves_out():
 
 
 def test_a_kind_may_be_overridden():
-    config = load(GLYPHS, [("losses.clip.kind", "sigmoid"), ("losses.clip.bias", "-5")], Config)
-    assert build(config, Config).losses["clip"].bias == -5
+    config = load(GLYPHS, [("heads.text.kind", "mlp"), ("heads.text.hidden", "48")], Config)
+    assert build(config, Config).heads["text"].hidden == 48
 
 
 def test_a_resolved_config_is_complete():

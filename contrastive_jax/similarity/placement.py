@@ -24,6 +24,28 @@ class Placement(NamedTuple):
     mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None
     ring: Ring
 
+    @property
+    def is_explicit(self) -> bool:
+        """Whether shardings are part of the arrays' types, so that they must be told and kept."""
+        return self.mesh is not None and AxisType.Explicit in self.mesh.axis_types
+
+    def trim(self, x: Array, size: int) -> Array:
+        """The first `size` examples: padding stands at the end."""
+        if x.shape[:1] == (size,):
+            return x
+        if self.is_explicit:
+            x = jax.sharding.reshard(x, NamedSharding(self.mesh, PartitionSpec()))
+        return x[:size]
+
+    def gradient(self, gradient: Array, leaf: Array) -> Array:
+        """A gradient as its leaf is: without padding, in its dtype and where it lies."""
+        gradient = self.trim(gradient, leaf.shape[0]) if leaf.ndim else gradient
+        if self.is_explicit:
+            gradient = jax.sharding.reshard(
+                gradient, NamedSharding(self.mesh, jax.typeof(leaf).sharding.spec)
+            )
+        return gradient.astype(leaf.dtype)
+
     def pad(self, tree: PyTree) -> PyTree:
         """Repeats the last example until the devices share the examples evenly."""
         leaves = jax.tree.leaves(tree)
@@ -46,7 +68,7 @@ class Placement(NamedTuple):
             return body(shared, *sharded)
         alike, by_example = PartitionSpec(), PartitionSpec(self.ring.axes)
         out = {False: by_example, True: (alike, by_example, by_example), "only": alike}[summed]
-        if any(t == AxisType.Explicit for t in self.mesh.axis_types):
+        if self.is_explicit:
             shared = jax.sharding.reshard(shared, NamedSharding(self.mesh, alike))
             sharded = jax.sharding.reshard(sharded, NamedSharding(self.mesh, by_example))
         return jax.shard_map(

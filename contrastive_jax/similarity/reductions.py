@@ -121,11 +121,11 @@ def cross_entropy(
         shared, *sides = _sides(floating, others, place, (R, C))
         states = list(zip(lse, cotangents))
         gradient = place.run(backward, shared, sides[0], states[0], sides[1], states[1], summed=True)
-        return _cast(gradient, floating), None
+        return _as_leaves(gradient, floating, place), None
 
     reduce.defvjp(reduce_forward, reduce_backward)
     row, column = reduce(*trees)
-    return Sums(*(sums[:n] for pair in zip(row, column) for sums, n in zip(pair, (R, C))))
+    return Sums(*(place.trim(sums, n) for pair in zip(row, column) for sums, n in zip(pair, (R, C))))
 
 
 def total(
@@ -178,7 +178,7 @@ def total(
         (value, gradient), rows, columns = place.run(
             with_gradient, *_sides(floating, others, place, (R, C)), summed=True
         )
-        return value, (_cast((gradient, rows, columns), floating),)
+        return value, (_as_leaves((gradient, rows, columns), floating, place),)
 
     def reduce_backward(residuals, cotangent):
         return jax.tree.map(lambda x: (cotangent * x).astype(x.dtype), residuals[0]), None
@@ -217,7 +217,8 @@ def top_k(
         return travel(visit, best, columns, (), place.ring)[0]
 
     best = place.run(search, *_sides(*lax.stop_gradient(trees), place, (R, C)))
-    return best.values[:R], jnp.where(best.values[:R] == -jnp.inf, -1, best.indices[:R])
+    values, indices = (place.trim(x, R) for x in best)
+    return values, jnp.where(values == -jnp.inf, -1, indices)
 
 
 def _prepare(tile, rows, columns, shared, axes, block, mesh, diagonal=False):
@@ -253,9 +254,8 @@ def _zeros(tree: PyTree, place: Placement) -> PyTree:
     return varying(tree, place.ring)
 
 
-def _cast(gradients: tuple, floating: list) -> list:
-    """Each gradient in its leaf's dtype and shape: padding, which stands at the end, is cut off."""
+def _as_leaves(gradients: tuple, floating: list, place: Placement) -> list:
     return [
-        [g[tuple(map(slice, x.shape))].astype(x.dtype) for g, x in zip(gradient, leaves)]
+        [place.gradient(g, x) for g, x in zip(gradient, leaves)]
         for gradient, leaves in zip(gradients, floating)
     ]

@@ -198,3 +198,34 @@ def test_nothing_of_the_matrix_is_kept():
 
     memory = jax.jit(jax.grad(loss, (0, 1))).lower(z, z).compile().memory_analysis()
     assert memory.temp_size_in_bytes < 16 * 2**20 < 16384 * 16384 * 4 / 50
+
+
+def test_more_devices_than_are_unrolled(monkeypatch):
+    """On a pod the hops are a loop; here the loop starts at 8 devices instead of 17."""
+    monkeypatch.setattr("contrastive_jax.similarity.ring.UNROLLED_HOPS", 4)
+    with jax.enable_x64(True):
+        rows, columns = side(0, 19), side(1, 24)
+        want = differentiable(lambda *a: weighted_sum(whole_matrix(tile, *a)))(rows, columns, shared())
+        with jax.set_mesh(make_mesh((8,))):
+            run = differentiable(lambda *a: weighted_sum(cross_entropy(tile, *a, block=2)))
+            assert "while" in run.lower(rows, columns, shared()).as_text()
+            assert relative_error(run(rows, columns, shared()), want) < 1e-12
+
+
+@pytest.mark.parametrize("n", [13, 16])
+def test_explicit_axes(n):
+    """Where shardings are types, a gradient comes back in the type of what it is the gradient of."""
+
+    def summed(reduction):
+        return differentiable(lambda *a: sum(jnp.where(jnp.isfinite(x), x, 0).sum() for x in reduction(*a)))
+
+    with jax.enable_x64(True):
+        rows, columns = side(0, n), side(1, n)
+        want = summed(lambda *a: whole_matrix(tile, *a))(rows, columns, shared())
+        mesh = make_mesh((2, 2), AxisType.Explicit)
+        with jax.set_mesh(mesh):
+            if n == 16:
+                rows = jax.device_put(rows, NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
+            got = summed(lambda *a: cross_entropy(tile, *a, block=3))(rows, columns, shared())
+        assert jax.typeof(got[1][0]["z"]).sharding.spec == jax.typeof(jnp.asarray(rows["z"])).sharding.spec
+        assert relative_error(got, want) < 1e-12
