@@ -44,7 +44,8 @@ def parameters(images, texts, vision, text):
 
     @functools.cache
     def init(maker, pooling):
-        return maker(pooling=pooling).init(jax.random.key(0), images if maker is vision else texts)
+        with jax.ensure_compile_time_eval():  # the first to ask may be tracing
+            return maker(pooling=pooling).init(jax.random.key(0), images if maker is vision else texts)
 
     def find(encoder):
         maker = vision if isinstance(encoder, VisionTransformer) else text

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from small import experiment, made_up_batch
 
+from contrastive_jax import softmax_contrastive
 from contrastive_jax.training.optimizer import decaying
 from contrastive_jax.training.step import total_loss
 
@@ -34,16 +35,24 @@ def test_microbatches_give_the_gradient_of_the_large_batch(devices, microbatch):
 
 
 def test_averaging_microbatch_losses_would_be_another_gradient():
-    """The property above is not trivial: half-batches see fewer negatives."""
-    whole = experiment(batch_size=16)
-    params, batch = whole.initial_state().params, made_up_batch(whole)
-    half = jax.tree.map(lambda x: x[:8], batch)
-    value, _ = gradient(whole, params, batch)
-    other, _ = gradient(whole, params, half)
-    assert abs(value - other) > 0.1
+    """The property above is not trivial: half a batch sees half of the negatives."""
+    z = jax.random.normal(jax.random.key(0), (2, 16, 8))
+
+    def of_halves(a, b):
+        return sum(softmax_contrastive(a[i:j], b[i:j], scale=1.0).value for i, j in ((0, 8), (8, 16))) / 2
+
+    whole = jax.grad(lambda a, b: softmax_contrastive(a, b, scale=1.0).value)(*z)
+    assert abs(whole - jax.grad(of_halves)(*z)).max() > 0.01
 
 
-@pytest.mark.parametrize("name", ["glyphs.py:small", "glyphs.py:small,loss=sigmoid", "glyphs_faces.py:small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "glyphs.py:small",
+        "glyphs_faces.py:small",
+        pytest.param("glyphs.py:small,loss=sigmoid", marks=pytest.mark.slow),
+    ],
+)
 def test_steps_on_a_mesh_equal_steps_on_one_device(name):
     losses = []
     for devices, mesh in ((1, {}), (8, {"mesh__fsdp": 4, "mesh__tensor": 2})):
