@@ -27,3 +27,8 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data folder at {folder} (set CONTRASTIVE_JAX_DATA)")
     return folder
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that parallel workers end together."""
+    items.sort(key=lambda item: item.get_closest_marker("command") is None)
