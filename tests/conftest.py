@@ -15,7 +15,7 @@ jax.config.update("jax_disable_most_optimizations", True)  # tests compile much 
 
 # Every example of a property test compiles a program of its own: few by default, many in `make test-all`.
 settings.register_profile("quick", max_examples=2, deadline=None, derandomize=True)
-settings.register_profile("thorough", max_examples=60, deadline=None)
+settings.register_profile("thorough", max_examples=12, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 

@@ -16,11 +16,10 @@ from contrastive_jax.data.rendering import VERSIONS
 
 @pytest.fixture(scope="session")
 def caches(tmp_path_factory):
-    """Environment variables for one rendering, damaged at first, and one compilation of each program."""
+    """Environment variables for one rendering and one quick compilation of each program."""
     folder = tmp_path_factory.mktemp("caches")
-    (folder / "glyphs").mkdir()
-    (folder / "glyphs" / f"glyphs-{VERSIONS}.npz").write_bytes(b"torn")
     return {
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "CONTRASTIVE_JAX_CACHE": str(folder / "glyphs"),
         "JAX_COMPILATION_CACHE_DIR": str(folder / "programs"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -44,8 +43,11 @@ def command(caches):
 
 
 @pytest.fixture(scope="session")
-def first(command, tmp_path_factory):
-    """A short run to its end: its folder, and what the command gave back."""
+def first(command, caches, tmp_path_factory):
+    """A short run to its end, from a damaged rendering: its folder, and what the command gave back."""
+    damaged = Path(caches["CONTRASTIVE_JAX_CACHE"])
+    damaged.mkdir(exist_ok=True)
+    (damaged / f"glyphs-{VERSIONS}.npz").write_bytes(b"torn")
     folder = tmp_path_factory.mktemp("first") / "run"
     return folder, command("train", "--config", GLYPHS, "--workdir", folder, "--json", *TINY)
 

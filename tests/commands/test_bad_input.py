@@ -99,7 +99,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[0][-2:]) or "nothing")
-def test_refused_before_anything_is_made(in_process, first, tmp_path, case):
+def test_refused_before_anything_is_made(in_process, tmp_path, case):
     arguments, *words = case
     folder = tmp_path / "new" / "run"
     refused(in_process(*(text.replace("{run}", str(folder)) for text in arguments)), *words)
@@ -117,7 +117,7 @@ def test_refused_before_anything_is_made(in_process, first, tmp_path, case):
     ],
     ids=lambda value: value[0],
 )
-def test_the_real_command_refuses_in_one_line(command, first, tmp_path, arguments, words):
+def test_the_real_command_refuses_in_one_line(command, tmp_path, arguments, words):
     arguments = ["train", "--config", GLYPHS, "--workdir", tmp_path / "run", *arguments]
     refused(command(*arguments, devices=8), *words)
     assert not (tmp_path / "run").exists()
