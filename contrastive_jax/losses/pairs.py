@@ -1,10 +1,13 @@
-"""Which pairs of a batch are positives, and which are left out, from ids instead of matrices."""
+"""Losses of pairs: which are positives and which are left out, from ids instead of matrices."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
+
+from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,13 +65,48 @@ def relation(
     return positive, mask
 
 
-def field_names(*wired: str | tuple[str, str] | None) -> tuple[str, ...]:
-    """The batch fields that a loss reads, from what a config gives for its labels."""
-    return tuple(name for one in wired if one for name in ((one,) if isinstance(one, str) else one))
+@dataclass(frozen=True)
+class PairLoss:
+    """What losses of two branches share as a config names them; see `softmax` and `sigmoid`.
 
+    rows, columns: branches. positives, ignore: a batch field, or one of the rows' and one of the columns'.
+    scale: the factor of the logits at the start; scale_max: its bound, None for none. The bound is a
+    projection after each update: a clip in the forward pass would leave the scale stuck beyond it.
+    """
 
-def labels(fields: Mapping[str, Array], wired: str | tuple[str, str] | None) -> Labels:
-    """The labels that a config wires to batch fields: one field for both sides, or one for each."""
-    if not wired:
-        return None
-    return fields[wired] if isinstance(wired, str) else tuple(fields[name] for name in wired)
+    rows: str
+    columns: str
+    positives: str | tuple[str, str] | None = None
+    ignore: str | tuple[str, str] | None = None
+    scale: float = 1.0
+    scale_max: float | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0:
+            raise InputError(f"scale={self.scale}: give a positive number")
+        if self.scale_max is not None and self.scale > self.scale_max:
+            raise InputError(f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise that")
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        return self.rows, self.columns
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        wired = [(one,) if isinstance(one, str) else one or () for one in (self.positives, self.ignore)]
+        return tuple(name for names in wired for name in names)
+
+    def project(self, params: dict[str, Array]) -> dict[str, Array]:
+        if self.scale_max is None or "log_scale" not in params:
+            return params
+        return {**params, "log_scale": jnp.minimum(params["log_scale"], jnp.log(jnp.float32(self.scale_max)))}
+
+    def arguments(self, embeddings: Mapping[str, Array], fields: Mapping[str, Array]) -> tuple[tuple, dict]:
+        """The embeddings, and the labels by keyword, that the loss function takes."""
+        labels = {
+            key: fields[wired] if isinstance(wired, str) else tuple(fields[name] for name in wired)
+            for key, wired in (("positives", self.positives), ("ignore", self.ignore))
+            if wired
+        }
+        return (embeddings[self.rows], embeddings[self.columns]), labels

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
-from contrastive_jax.losses.pairs import field_names, labels, records, relation
-from contrastive_jax.losses.softmax import bounded
+from contrastive_jax.losses.pairs import PairLoss, records, relation
 from contrastive_jax.similarity import Scores, total
 
 if TYPE_CHECKING:
@@ -57,51 +55,15 @@ def _tile(rows, columns, shared) -> Scores:
 
 
 @dataclass(frozen=True)
-class SigmoidContrastive:
-    """`sigmoid_contrastive` of two branches; scale and bias are learned.
+class SigmoidContrastive(PairLoss):
+    """`sigmoid_contrastive` of two branches; scale and bias are learned, from the paper's initial values."""
 
-    positives, ignore: a batch field, or one of the rows' and one of the columns'. scale, bias: initial
-    values, the paper's by default; scale_max: the bound of the scale, a projection after each update,
-    None for none.
-    """
-
-    rows: str
-    columns: str
-    positives: str | tuple[str, str] | None = None
-    ignore: str | tuple[str, str] | None = None
     scale: float = 10.0
     bias: float = -10.0
-    scale_max: float | None = None
-    weight: float = 1.0
-
-    def __post_init__(self):
-        if self.scale <= 0:
-            raise InputError(f"scale={self.scale}: give a positive number")
-        if self.scale_max is not None and self.scale > self.scale_max:
-            raise InputError(
-                f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise the bound"
-            )
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        return self.rows, self.columns
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return field_names(self.positives, self.ignore)
 
     def init(self) -> dict[str, Array]:
         return {"log_scale": jnp.log(jnp.float32(self.scale)), "bias": jnp.float32(self.bias)}
 
-    def project(self, params: dict[str, Array]) -> dict[str, Array]:
-        return bounded(params, self.scale_max)
-
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
-        return sigmoid_contrastive(
-            embeddings[self.rows],
-            embeddings[self.columns],
-            scale=jnp.exp(params["log_scale"]),
-            bias=params["bias"],
-            positives=labels(fields, self.positives),
-            ignore=labels(fields, self.ignore),
-        )
+        pair, labels = self.arguments(embeddings, fields)
+        return sigmoid_contrastive(*pair, scale=jnp.exp(params["log_scale"]), bias=params["bias"], **labels)

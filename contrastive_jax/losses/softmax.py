@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
-from contrastive_jax.losses.pairs import field_names, labels, records, relation
+from contrastive_jax.losses.pairs import PairLoss, records, relation
 from contrastive_jax.similarity import Scores, Sums, cross_entropy
 
 if TYPE_CHECKING:
@@ -128,63 +128,27 @@ def _smoothed_tile(rows, columns, shared) -> Scores:
 
 
 @dataclass(frozen=True)
-class SoftmaxContrastive:
-    """`softmax_contrastive` of two branches, with a scale that may be learned.
+class SoftmaxContrastive(PairLoss):
+    """`softmax_contrastive` of two branches, with a scale that is learned if `learn_scale`."""
 
-    positives, ignore: a batch field, or one of the rows' and one of the columns'. scale: its initial
-    value; scale_max: its bound, a projection after each update (a clip in the forward pass would leave
-    it stuck), None for none.
-    """
-
-    rows: str
-    columns: str
-    positives: str | tuple[str, str] | None = None
-    ignore: str | tuple[str, str] | None = None
-    label_smoothing: float = 0.0
-    symmetric: bool = True
     scale: float = 1 / 0.07
     scale_max: float | None = 100.0
     learn_scale: bool = True
-    weight: float = 1.0
+    label_smoothing: float = 0.0
+    symmetric: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing={self.label_smoothing}: give a number in [0, 1)")
-        if self.scale <= 0:
-            raise InputError(f"scale={self.scale}: give a positive number")
-        if self.scale_max is not None and self.scale > self.scale_max:
-            raise InputError(
-                f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise the bound"
-            )
-
-    @property
-    def branches(self) -> tuple[str, ...]:
-        return self.rows, self.columns
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return field_names(self.positives, self.ignore)
 
     def init(self) -> dict[str, Array]:
         return {"log_scale": jnp.log(jnp.float32(self.scale))} if self.learn_scale else {}
 
-    def project(self, params: dict[str, Array]) -> dict[str, Array]:
-        return bounded(params, self.scale_max)
-
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
+        pair, labels = self.arguments(embeddings, fields)
+        scale = jnp.exp(params["log_scale"]) if self.learn_scale else self.scale
+        smoothing, symmetric = self.label_smoothing, self.symmetric
         return softmax_contrastive(
-            embeddings[self.rows],
-            embeddings[self.columns],
-            scale=jnp.exp(params["log_scale"]) if self.learn_scale else self.scale,
-            positives=labels(fields, self.positives),
-            ignore=labels(fields, self.ignore),
-            label_smoothing=self.label_smoothing,
-            symmetric=self.symmetric,
+            *pair, scale=scale, label_smoothing=smoothing, symmetric=symmetric, **labels
         )
-
-
-def bounded(params: dict[str, Array], scale_max: float | None) -> dict[str, Array]:
-    """`log_scale`, where there is one, at most log(scale_max)."""
-    if scale_max is None or "log_scale" not in params:
-        return params
-    return {**params, "log_scale": jnp.minimum(params["log_scale"], jnp.log(jnp.float32(scale_max)))}
