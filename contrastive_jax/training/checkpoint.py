@@ -62,7 +62,7 @@ class Checkpoints:
         if keep is not None and keep < 1:
             raise InputError(f"checkpoint.keep is {keep}: give 1 or more, or None to keep all")
         if jax.process_count() > 1:
-            raise NotImplementedError("checkpoints are written by one process")
+            raise InputError(f"{jax.process_count()} processes: checkpoints are written by one; start one")
         self.folder = Path(folder).absolute()
         self.every, self.keep, self.read_only = every, keep, read_only
         self._current: int | None = None
