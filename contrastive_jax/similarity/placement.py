@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from contrastive_jax.similarity.ring import Ring, varying
@@ -55,9 +54,6 @@ class Placement(NamedTuple):
         floating, others = self.pad((floating, others))
         index = jnp.arange(size + -size % self.ring.size, dtype=jnp.int32)
         return Side(floating, others, jnp.where(index < size, index, -1))
-
-    def sum(self, tree: PyTree) -> PyTree:
-        return lax.psum(tree, self.ring.axes) if self.ring.size > 1 else tree
 
     def run(self, body: Callable, shared: PyTree, *sharded: PyTree, summed: bool | str = False) -> PyTree:
         """body(shared, *sharded) on every device's own examples.

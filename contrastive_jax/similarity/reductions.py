@@ -13,17 +13,17 @@ The numbers of rows and columns need divide neither blocks nor mesh.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from contrastive_jax.similarity import scan
+from contrastive_jax.similarity import ring
 from contrastive_jax.similarity.placement import Placement, locate
-from contrastive_jax.similarity.ring import travel, varying
 from contrastive_jax.similarity.scan import Problem, Statistics
-from contrastive_jax.similarity.tiles import Side, Split, Tile, block_size, check, count
+from contrastive_jax.similarity.tiles import Split, Tile, block_size, check, count
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
@@ -81,36 +81,10 @@ def cross_entropy(
     if problem.diagonal and R != C:
         raise ValueError(f"diagonal targets need as many rows as columns, not {R} and {C}")
 
-    def forward(shared, rows: Side, columns: Side):
-        states = (_zeros(scan.no_statistics(len(s.index), problem.dtype), place) for s in (rows, columns))
-
-        def visit(row_state, columns, column_state):
-            return scan.statistics(problem, shared, rows, row_state, columns, column_state)
-
-        return travel(visit, next(states), columns, next(states), place.ring)
-
-    def backward(shared, rows: Side, row_state, columns: Side, column_state):
-        row_sums, column_sums = (
-            _zeros(_accumulators(s.floating, problem.dtype), place) for s in (rows, columns)
-        )
-        shared_sums = _zeros(_accumulators(shared[0], problem.dtype), place)
-
-        def visit(carry, travelling, column_sums):
-            columns, column_state = travelling
-            gradient, (*_, row_sums), (*_, column_sums) = scan.statistics_gradient(
-                problem, shared, carry[0], rows, (*row_state, carry[1]), columns, (*column_state, column_sums)
-            )
-            return (gradient, row_sums), column_sums
-
-        carry = (shared_sums, row_sums)
-        (gradient, row_sums), column_sums = travel(
-            visit, carry, (columns, column_state), column_sums, place.ring
-        )
-        return place.sum(gradient), row_sums, column_sums
-
     @jax.custom_vjp
     def reduce(floating, others):
-        return place.run(forward, *_sides(floating, others, place, (R, C)))
+        sweep = partial(ring.statistics, problem, place.ring)
+        return place.run(sweep, *_sides(floating, others, place, (R, C)))
 
     def reduce_forward(floating, others):
         states = reduce(floating, others)
@@ -118,9 +92,10 @@ def cross_entropy(
 
     def reduce_backward(residuals, cotangents: tuple[Statistics, Statistics]):
         floating, others, lse = residuals
-        shared, *sides = _sides(floating, others, place, (R, C))
-        states = list(zip(lse, cotangents))
-        gradient = place.run(backward, shared, sides[0], states[0], sides[1], states[1], summed=True)
+        shared, rows, columns = _sides(floating, others, place, (R, C))
+        sweep = partial(ring.statistics_gradient, problem, place.ring)
+        row_state, column_state = zip(lse, cotangents)
+        gradient = place.run(sweep, shared, rows, row_state, columns, column_state, summed=True)
         return _as_leaves(gradient, floating, place), None
 
     reduce.defvjp(reduce_forward, reduce_backward)
@@ -145,39 +120,15 @@ def total(
     problem, place, trees = _prepare(tile, rows, columns, shared, axes, block, mesh)
     R, C = count(rows, "rows"), count(columns, "columns")
 
-    def value_only(shared, rows: Side, columns: Side):
-        def visit(value, columns, partial):
-            return scan.total(problem, shared, value, rows, columns), partial
-
-        start = _zeros(jnp.zeros((), problem.dtype), place)
-        return place.sum(travel(visit, start, columns, (), place.ring)[0])
-
-    def with_gradient(shared, rows: Side, columns: Side):
-        row_sums, column_sums, shared_sums = (
-            _zeros(_accumulators(x, problem.dtype), place)
-            for x in (rows.floating, columns.floating, shared[0])
-        )
-
-        def visit(carry, columns, column_sums):
-            carry, row_sums, column_sums = scan.total_with_gradient(
-                problem, shared, carry[0], rows, carry[1], columns, column_sums
-            )
-            return (carry, row_sums), column_sums
-
-        start = _zeros(jnp.zeros((), problem.dtype), place)
-        (carry, row_sums), column_sums = travel(
-            visit, ((start, shared_sums), row_sums), columns, column_sums, place.ring
-        )
-        return place.sum(carry), row_sums, column_sums
-
     @jax.custom_vjp
     def reduce(floating, others):
-        return place.run(value_only, *_sides(floating, others, place, (R, C)), summed="only")
+        sweep = partial(ring.total, problem, place.ring)
+        return place.run(sweep, *_sides(floating, others, place, (R, C)), summed="only")
 
     def reduce_forward(floating, others):
-        (value, gradient), rows, columns = place.run(
-            with_gradient, *_sides(floating, others, place, (R, C)), summed=True
-        )
+        sweep = partial(ring.total_with_gradient, problem, place.ring)
+        sides = _sides(floating, others, place, (R, C))
+        (value, gradient), rows, columns = place.run(sweep, *sides, summed=True)
         return value, (_as_leaves((gradient, rows, columns), floating, place),)
 
     def reduce_backward(residuals, cotangent):
@@ -209,13 +160,7 @@ def top_k(
     if not 1 <= k <= C:
         raise ValueError(f"k={k}: give 1 to {C}, the number of columns")
 
-    def search(shared, rows: Side, columns: Side):
-        def visit(best, columns, partial):
-            return scan.top_k(problem, shared, rows, best, columns), partial
-
-        best = _zeros(scan.no_best(len(rows.index), k, problem.dtype), place)
-        return travel(visit, best, columns, (), place.ring)[0]
-
+    search = partial(ring.top_k, problem, place.ring, k)
     best = place.run(search, *_sides(*lax.stop_gradient(trees), place, (R, C)))
     values, indices = (place.trim(x, R) for x in best)
     return values, jnp.where(values == -jnp.inf, -1, indices)
@@ -244,14 +189,6 @@ def _sides(floating, others, place: Placement, sizes: tuple[int, int]):
     """(floating, others) of shared, and the padded rows and columns."""
     rows, columns = (place.side(floating[i], others[i], size) for i, size in ((1, sizes[0]), (2, sizes[1])))
     return (floating[0], others[0]), rows, columns
-
-
-def _accumulators(leaves: list, dtype) -> list:
-    return [jnp.zeros(x.shape, jnp.promote_types(dtype, x.dtype)) for x in leaves]
-
-
-def _zeros(tree: PyTree, place: Placement) -> PyTree:
-    return varying(tree, place.ring)
 
 
 def _as_leaves(gradients: tuple, floating: list, place: Placement) -> list:
