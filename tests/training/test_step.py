@@ -21,7 +21,7 @@ def gradient(run, params, batch):
         return jax.jit(jax.value_and_grad(objective))(params)
 
 
-@pytest.mark.parametrize(("devices", "microbatch"), [(1, 4), (4, 2)])
+@pytest.mark.parametrize(("devices", "microbatch"), [(4, 2), pytest.param(1, 4, marks=pytest.mark.slow)])
 def test_microbatches_give_the_gradient_of_the_large_batch(devices, microbatch):
     """Dropout on: an example's draws depend on its place in the global batch and on nothing else."""
     with jax.enable_x64(True):
@@ -49,7 +49,7 @@ def test_averaging_microbatch_losses_would_be_another_gradient():
     "name",
     [
         "glyphs.py:small",
-        "glyphs_faces.py:small",
+        pytest.param("glyphs_faces.py:small", marks=pytest.mark.slow),
         pytest.param("glyphs.py:small,loss=sigmoid", marks=pytest.mark.slow),
     ],
 )
