@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKDIR ?= runs/glyphs
-# On a CPU two small devices are faster than one large: a small model's operations do not fill it.
-CPU_DEVICES := $(shell $(PYTHON) -c "import os; print(2 if (os.cpu_count() or 1) > 1 else 1)")
 
 .PHONY: help setup train test test-all test-fast lint format clean
 
@@ -20,7 +18,7 @@ $(VENV)/ready: pyproject.toml
 	@touch $@
 
 train: setup ## pre-train the image-text model on glyphs, evaluate it, draw what it retrieves
-	JAX_NUM_CPU_DEVICES=$(CPU_DEVICES) $(BIN)/contrastive-jax train --config configs/glyphs.py --workdir $(WORKDIR)
+	$(BIN)/contrastive-jax train --config configs/glyphs.py --workdir $(WORKDIR)
 
 test: setup ## the tests, a few minutes
 	$(BIN)/python -m pytest
