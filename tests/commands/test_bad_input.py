@@ -112,7 +112,11 @@ def test_refused_before_anything_is_made(in_process, tmp_path, case):
     [
         (["--confg", "x"], ["did you mean --config?"]),
         (["--config.stepz=3"], ["did you mean steps?"]),
+        (["--config.steps=many"], ["--config.steps=many: give a whole number"]),
         (["--config.batch_size=60"], ["does not divide over 8 devices"]),
+        (["--config.microbatch=3"], ["config.microbatch=3 does not divide"]),
+        (["--workdir=/dev/null/run"], ["--workdir /dev/null/run cannot be used"]),
+        (["--config.mesh.fsdp=3"], ["does not multiply to 8 devices"]),
         (["--config.data.source=jsonl:/nowhere.jsonl"], ["cannot read /nowhere.jsonl"]),
     ],
     ids=lambda value: value[0],

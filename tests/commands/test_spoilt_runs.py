@@ -59,12 +59,13 @@ def test_more_steps_need_extend_and_then_go_on(command, trained):
     assert lines[:4] == old
 
 
-def test_another_config_is_refused_and_every_key_named(in_process, trained):
+@pytest.mark.command
+def test_another_config_is_refused_and_every_key_named(command, trained):
     before = contents(trained)
     other = ["--config.optimizer.learning_rate=1", "--config.seed=5"]
-    result = in_process("train", "--config", GLYPHS, "--workdir", str(trained), *TINY, *other)
+    result = command("train", "--config", GLYPHS, "--workdir", trained, *TINY, *other)
     refused(result, "optimizer.learning_rate: 1.0 here", "seed: 5 here, 0 there", "another folder")
-    result = in_process("train", "--config", GLYPHS, "--workdir", str(trained), *TINY, "--config.steps=3")
+    result = command("train", "--config", GLYPHS, "--workdir", trained, *TINY, "--config.steps=3")
     refused(result, "give 4 or more")
     assert contents(trained) == before
 
