@@ -69,16 +69,21 @@ def test_steps_on_a_mesh_equal_steps_on_one_device(name):
 
 
 def test_a_step_learns_and_bounds_the_scale():
-    run = experiment(batch_size=16, steps=40, losses__clip__scale_max=10.0, optimizer__learning_rate=0.01)
+    """The loss wants a larger scale than it may have: the scale reaches its bound and stays there."""
+    bound = {"scale": 2.9, "scale_max": 3.0, "label_smoothing": 0.0}
+    settings = {f"losses__clip__{key}": value for key, value in bound.items()}
+    run = experiment(batch_size=16, steps=40, optimizer__learning_rate=0.01, **settings)
     batch = made_up_batch(run)
     with jax.set_mesh(run.mesh):
         state, step = run.initial_state(), run.train_step()
-        values = []
+        values, scales = [], []
         for _ in range(40):
             state, metrics = step(state, batch)
             values.append(float(metrics["loss"]))
-            assert state.params["losses"]["clip"]["log_scale"] <= jnp.log(jnp.float32(10.0))
+            scales.append(float(jnp.exp(state.params["losses"]["clip"]["log_scale"])))
     assert values[-1] < 0.7 * values[0]
+    assert max(scales) == pytest.approx(3.0, rel=1e-5)
+    assert scales[-1] == pytest.approx(3.0, rel=1e-5)
 
 
 def test_what_decays():
