@@ -9,7 +9,17 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "contrastive_jax.losses": ("Loss", "sigmoid_contrastive", "softmax_contrastive"),
-    "contrastive_jax.similarity": ("Scores", "Sums", "cross_entropy", "logsumexp", "top_k", "total"),
+    "contrastive_jax.similarity": (
+        "Dot",
+        "Extra",
+        "Scores",
+        "Sums",
+        "Weighted",
+        "cross_entropy",
+        "logsumexp",
+        "top_k",
+        "total",
+    ),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

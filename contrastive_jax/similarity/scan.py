@@ -52,9 +52,10 @@ def statistics(
         scores = _scores(problem, shared, rows, columns)
         valid, logits, targets = _masked(problem, scores, rows.index, columns.index)
         weighted = jnp.where(targets != 0, targets * jnp.where(valid, logits, 0), 0)
+        summands = _in_denominator(scores, logits)
         states = (
             Statistics(
-                jnp.logaddexp(state.lse, jax.nn.logsumexp(logits, axis)),
+                jnp.logaddexp(state.lse, jax.nn.logsumexp(summands, axis)),
                 state.target + weighted.sum(axis),
                 state.mass + targets.sum(axis),
             )
@@ -81,8 +82,9 @@ def statistics_gradient(
         scores, pull = _scores_vjp(problem, shared, rows, columns)
         valid, logits, targets = _masked(problem, scores, rows.index, columns.index)
         g_target = row_g.target[:, None] + column_g.target[None, :]
-        weight = row_g.lse[:, None] * jnp.exp(logits - _finite(row_lse)[:, None])
-        weight += column_g.lse[None, :] * jnp.exp(logits - _finite(column_lse)[None, :])
+        summands = _in_denominator(scores, logits)
+        weight = row_g.lse[:, None] * jnp.exp(summands - _finite(row_lse)[:, None])
+        weight += column_g.lse[None, :] * jnp.exp(summands - _finite(column_lse)[None, :])
         weight += g_target * targets
         finite = valid & jnp.isfinite(logits)
         g_mass = row_g.mass[:, None] + column_g.mass[None, :]
@@ -239,6 +241,10 @@ def _masked(problem: Problem, scores: Scores, row_index, column_index):
         targets = jnp.zeros((), bool) if scores.targets is None else scores.targets
     targets = jnp.where(valid, targets, 0).astype(problem.dtype)
     return valid, jnp.where(valid, scores.logits, -jnp.inf), targets
+
+
+def _in_denominator(scores: Scores, logits):
+    return logits if scores.denominator is None else jnp.where(scores.denominator, logits, -jnp.inf)
 
 
 def _valid(mask, row_index, column_index):

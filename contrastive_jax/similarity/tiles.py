@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -19,14 +20,67 @@ class Scores(NamedTuple):
     logits: the score of each pair, float32 (or float64).
     mask: which pairs take part; None means all. A masked pair has no probability and no target.
     targets: how much each pair is wanted, not normalised; None means that there are none.
+    denominator: which of the pairs that take part stand in the log-sum-exps; None means all. A
+        decoupled loss leaves its positives out of them.
     """
 
     logits: Float[Array, "r c"]
     mask: Bool[Array, "r c"] | None = None
     targets: Float[Array, "r c"] | None = None
+    denominator: Bool[Array, "r c"] | None = None
 
 
-Tile = Callable[[Any, Any, Any], "Scores | Float[Array, 'r c']"]
+class Weighted(NamedTuple):
+    """What a tile of `expectation` says: values, and the logits of the weights that they get."""
+
+    logits: Float[Array, "r c"]
+    values: Float[Array, "r c"]
+    mask: Bool[Array, "r c"] | None = None
+
+
+Tile = Callable[[Any, Any, Any], "Scores | Weighted | Float[Array, 'r c']"]
+
+
+class Extra(NamedTuple):
+    """Further columns of a reduction, of the same tree as `columns`; see `reductions`."""
+
+    columns: PyTree
+    sharded: bool = False
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A tile that sees its embeddings through their inner products alone: the engine's fast path.
+
+    scores(dots [r, c], rows, columns, shared) -> Scores, elementwise in the pairs; `rows` and `columns`
+    are the records without their embedding, which stands under `embedding`. dots are float32 (float64
+    for float64 embeddings) whatever the embeddings' dtype.
+    bound(shared): no logit is larger, where embeddings have at most unit length. With it one exponential
+    a pair serves rows and columns; logits that break it, or that all lie far below it, cost a second
+    sweep and nothing else. None: a running maximum.
+    """
+
+    scores: Callable[[Any, Any, Any, Any], Scores | Array]
+    bound: Callable[[Any], Array] | None = None
+    embedding: str = "embedding"
+
+    def __call__(self, rows, columns, shared):
+        (a, rows), (b, columns) = (self.apart(record) for record in (rows, columns))
+        return self.scores(products(a, b), rows, columns, shared)
+
+    def apart(self, record: dict[str, Array]) -> tuple[Float[Array, "n d"], dict[str, Array]]:
+        """The embedding, and the rest of the record."""
+        rest = dict(record)
+        return rest.pop(self.embedding), rest
+
+
+def products(a: Float[Array, "r d"], b: Float[Array, "c d"]) -> Float[Array, "r c"]:
+    """<a_i, b_j>: narrow embeddings are multiplied as they are and added up in float32."""
+    dtype = jnp.promote_types(jnp.float32, a.dtype)
+    precision = jax.lax.Precision.HIGHEST if a.dtype == dtype else None
+    return jax.lax.dot_general(
+        a, b, (((1,), (1,)), ((), ())), precision=precision, preferred_element_type=dtype
+    )
 
 
 class Side(NamedTuple):
