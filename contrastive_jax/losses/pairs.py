@@ -2,111 +2,133 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
+import jax
 import jax.numpy as jnp
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.similarity.tiles import products
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from jaxtyping import Array, Bool, Float, Int
 
     Labels = Int[Array, " B"] | tuple[Int[Array, " R"], Int[Array, " C"]] | None
+
+LARGEST = 1e15  # two such numbers still multiply in float32
 
 
 def records(
     rows: Float[Array, "R d"],
     columns: Float[Array, "C d"],
-    positives: Labels,
-    ignore: Labels,
-    present: Labels,
+    positives: Labels = None,
+    ignore: Labels = None,
+    present: Labels = None,
+    soft: tuple[Float[Array, "R k"], Float[Array, "C k"]] | None = None,
+    log_weight: Float[Array, " B"] | tuple[Float[Array, " R"], Float[Array, " C"]] | None = None,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Row and column records for a tile: {"embedding", "id"} and, where given, {"ignore", "present"}.
+    """Row and column records for a tile: "embedding", "id" (or "soft"), and whatever else is given.
 
     Each label is one array for both sides or a pair (rows, columns). Without `positives` row i belongs
     to column i. Raises ValueError for embeddings that do not match or labels of the wrong length.
     """
     if rows.ndim != 2 or columns.ndim != 2 or rows.shape[1] != columns.shape[1]:
         raise ValueError(f"embeddings have shapes {rows.shape} and {columns.shape}; give [R, d] and [C, d]")
-    if positives is None:
-        if len(rows) != len(columns):
-            raise ValueError(
-                f"{len(rows)} rows and {len(columns)} columns: say which belong together (positives=)"
-            )
-        positives = jnp.arange(len(rows), dtype=jnp.int32)
+    if positives is None and soft is None:
+        positives = aligned_ids(len(rows), len(columns))
     sides = {"embedding": rows}, {"embedding": columns}
-    for name, labels in (("id", positives), ("ignore", ignore), ("present", present)):
-        if labels is None:
-            continue
-        pair = labels if isinstance(labels, tuple) else (labels, labels)
-        for side, label in zip(sides, pair):
-            if label.shape != side["embedding"].shape[:1]:
-                raise ValueError(
-                    f"labels have shape {label.shape} beside embeddings {side['embedding'].shape}"
-                )
-            side[name] = label
+    attach(sides, "id", positives)
+    attach(sides, "ignore", ignore)
+    attach(sides, "present", present)
+    attach(sides, "soft", soft, per_example=1)
+    attach(sides, "log_weight", log_weight)
     return sides
+
+
+def aligned_ids(rows: int, columns: int) -> Int[Array, " R"]:
+    """The ids that say: row i belongs to column i."""
+    if rows != columns:
+        raise ValueError(f"{rows} rows and {columns} columns: say which belong together (positives=)")
+    return jnp.arange(rows, dtype=jnp.int32)
+
+
+def attach(sides: tuple[dict, dict], name: str, labels: Any, per_example: int = 0) -> None:
+    """Adds labels to both records: one array for both or a pair (rows, columns); None adds nothing.
+
+    per_example: the axes of one example's label. Raises ValueError for labels of another shape.
+    """
+    for side, label in zip(sides, one_a_side(labels)):
+        if label is None:
+            continue
+        shape, count = jnp.shape(label), len(side["embedding"])
+        if len(shape) != 1 + per_example or shape[0] != count:
+            raise ValueError(f"labels have shape {shape} ({name}) beside {count} embeddings")
+        side[name] = jnp.asarray(label)
+
+
+def one_a_side(labels: Any) -> tuple[Any, Any]:
+    """(rows, columns) of labels that are one array for both or a pair."""
+    return labels if isinstance(labels, tuple) else (labels, labels)
 
 
 def relation(
     rows: dict[str, Array], columns: dict[str, Array]
-) -> tuple[Bool[Array, "r c"], Bool[Array, "r c"] | None]:
-    """(positive, takes part): equal ids are positives; equal `ignore` ids are no negatives."""
-    positive = rows["id"][:, None] == columns["id"][None, :]
-    mask = None
+) -> tuple[Bool[Array, "r c"] | None, Bool[Array, "r c"] | None]:
+    """(positive, takes part): equal ids are positives; equal `ignore` ids are no negatives.
+
+    A column marked `extra` is nobody's positive and nobody ignores it.
+    """
+    positive, mask = equal(rows, columns, "id"), None
+    if "soft" in rows:
+        positive = soft_targets(rows, columns) > 0
     if "ignore" in rows:
-        mask = positive | (rows["ignore"][:, None] != columns["ignore"][None, :])
+        mask = positive | ~equal(rows, columns, "ignore")
     if "present" in rows:
         both = rows["present"][:, None] & columns["present"][None, :]
         mask = both if mask is None else mask & both
     return positive, mask
 
 
-@dataclass(frozen=True)
-class PairLoss:
-    """What losses of two branches share as a config names them; see `softmax` and `sigmoid`.
+def soft_targets(rows: dict[str, Array], columns: dict[str, Array]) -> Float[Array, "r c"]:
+    """How much each pair is wanted: the product of its two distributions."""
+    return jax.lax.stop_gradient(products(rows["soft"], columns["soft"]))
 
-    rows, columns: branches. positives, ignore: a batch field, or one of the rows' and one of the columns'.
-    scale: the factor of the logits at the start; scale_max: its bound, None for none. The bound is a
-    projection after each update: a clip in the forward pass would leave the scale stuck beyond it.
+
+def equal(rows: dict[str, Array], columns: dict[str, Array], name: str) -> Bool[Array, "r c"] | None:
+    """Where the two sides have the same label, or None where they have no such label."""
+    if name not in rows:
+        return None
+    same = rows[name][:, None] == columns[name][None, :]
+    return same & ~columns["extra"][None, :] if "extra" in columns else same
+
+
+def checked_scale(scale: Float[Array, ""] | float) -> Float[Array, ""] | float:
+    """The scale; ValueError for a plain number that is not positive and finite."""
+    if isinstance(scale, (int, float)) and not (scale > 0 and math.isfinite(scale)):
+        raise ValueError(f"scale={scale}: give a positive number (it multiplies the logits)")
+    return scale
+
+
+def finite(*trees, present: Labels = None) -> tuple[list, Bool[Array, ""]]:
+    """The same with 0 for every number that is not finite or over 1e15, and whether there was none.
+
+    What a loss makes of cleaned numbers is finite, and so is its gradient; `guarded` then says so in the
+    value. present: booleans [B] or a pair for the first two arrays; the numbers of absent examples become
+    0 and count as good.
     """
+    if present is not None:
+        sides = (jnp.where(_like(there, x), x, 0) for there, x in zip(one_a_side(present), trees))
+        trees = (*sides, *trees[2:])
+    good = jax.tree.map(lambda x: jnp.abs(jnp.asarray(x).astype(jnp.float32)) <= LARGEST, trees)
+    cleaned = jax.tree.map(lambda g, x: jnp.where(g, x, 0), good, trees)
+    fine = jnp.stack([jnp.all(g) for g in jax.tree.leaves(good)]).all()
+    return list(cleaned), fine
 
-    rows: str
-    columns: str
-    positives: str | tuple[str, str] | None = None
-    ignore: str | tuple[str, str] | None = None
-    scale: float = 1.0
-    scale_max: float | None = None
-    weight: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.scale <= 0:
-            raise InputError(f"scale={self.scale}: give a positive number")
-        if self.scale_max is not None and self.scale > self.scale_max:
-            raise InputError(f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise that")
+def guarded(value: Float[Array, ""], fine: Bool[Array, ""]) -> Float[Array, ""]:
+    """The value; +inf, with a gradient of zero, where a number was bad."""
+    return jnp.where(fine, value, jnp.inf)
 
-    @property
-    def branches(self) -> tuple[str, ...]:
-        return self.rows, self.columns
 
-    @property
-    def fields(self) -> tuple[str, ...]:
-        wired = [(one,) if isinstance(one, str) else one or () for one in (self.positives, self.ignore)]
-        return tuple(name for names in wired for name in names)
-
-    def project(self, params: dict[str, Array]) -> dict[str, Array]:
-        if self.scale_max is None or "log_scale" not in params:
-            return params
-        return {**params, "log_scale": jnp.minimum(params["log_scale"], jnp.log(jnp.float32(self.scale_max)))}
-
-    def arguments(self, embeddings: Mapping[str, Array], fields: Mapping[str, Array]) -> tuple[tuple, dict]:
-        """The embeddings, and the labels by keyword, that the loss function takes."""
-        labels = {
-            key: fields[wired] if isinstance(wired, str) else tuple(fields[name] for name in wired)
-            for key, wired in (("positives", self.positives), ("ignore", self.ignore))
-            if wired
-        }
-        return (embeddings[self.rows], embeddings[self.columns]), labels
+def _like(there: Bool[Array, " B"], x: Array) -> Array:
+    return jnp.reshape(there, (-1,) + (1,) * (x.ndim - 1))

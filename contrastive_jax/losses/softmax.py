@@ -1,23 +1,40 @@
-"""Softmax contrastive losses: InfoNCE in one or both directions, with several positives and masks."""
+"""Softmax contrastive losses: InfoNCE in one or both directions, with what papers have added to it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.losses.guides import attach_guide, false_negative
 from contrastive_jax.losses.loss import Loss
-from contrastive_jax.losses.pairs import PairLoss, records, relation
-from contrastive_jax.similarity import Scores, Sums, cross_entropy
+from contrastive_jax.losses.margins import check_margins, with_margin
+from contrastive_jax.losses.means import mean_cross_entropy
+from contrastive_jax.losses.negatives import further_columns
+from contrastive_jax.losses.pairs import (
+    checked_scale,
+    finite,
+    guarded,
+    one_a_side,
+    records,
+    relation,
+    soft_targets,
+)
+from contrastive_jax.losses.smoothing import smoothed_cross_entropy
+from contrastive_jax.losses.wiring import PairLoss
+from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
     from contrastive_jax.losses.pairs import Labels
+
+    Pair = tuple[Float[Array, "R k"], Float[Array, "C k"]] | None
+    Weights = Float[Array, " B"] | tuple[Float[Array, " R"], Float[Array, " C"]] | None
 
 
 def softmax_contrastive(
@@ -26,9 +43,19 @@ def softmax_contrastive(
     *,
     scale: Float[Array, ""] | float,
     positives: Labels = None,
+    soft: Pair = None,
     ignore: Labels = None,
     present: Labels = None,
+    guide: Pair = None,
+    guide_margin: float = 0.0,
+    negatives: Float[Array, "R K d"] | Float[Array, "N d"] | None = None,
+    memory: Float[Array, "N d"] | None = None,
+    log_weights: Weights = None,
+    weights: Weights = None,
+    margin: float = 0.0,
+    angular_margin: float = 0.0,
     label_smoothing: float = 0.0,
+    decoupled: bool = False,
     symmetric: bool = True,
     engine: Mapping[str, Any] | None = None,
 ) -> Loss:
@@ -39,116 +66,162 @@ def softmax_contrastive(
         L_i = log sum_{j in V_i} exp(l_ij) - (1 - e) mean_{j in P_i} l_ij - e mean_{j in V_i} l_ij
 
     and the value is the mean of L_i over the rows that have a positive; if `symmetric`, the mean of that
-    and of the same for the columns. A batch without any positive has value 0.
+    and of the same for the columns. A batch without any positive has value 0. A number that is not
+    finite in an embedding makes the value +inf and every gradient 0.
 
     rows, columns: embeddings, as a rule of unit length; nothing here normalises them.
-    scale: multiplies the logits (1 / temperature).
-    positives: ids [B] or a pair ([R], [C]); equal ids are positives. None: row i and column i.
-    ignore: ids likewise; a pair with equal ones that is no positive is left out (no false negative).
-    present: booleans likewise; an absent example is neither a row nor a column.
-    label_smoothing: e above. engine: keywords of `similarity.cross_entropy` (axes, block, mesh).
+    scale: multiplies the cosines (1 / temperature).
 
-    Metrics: `scale`, and over the rows `positive_logit` (mean) and `positive_probability` (geometric
-    mean over a row's positives, then the mean).
+    Who belongs to whom (by default row i to column i):
+    positives: ids [B] or a pair ([R], [C]); equal ids are positives.
+    soft: instead, what each example is, ([R, k], [C, k]) of numbers from 0 up, such as probabilities of
+        k classes. Pair i, j is wanted as much as their product says: mean_{P_i} has these weights.
+    ignore: ids; a pair with equal ones that is no positive is left out (no false negative).
+    present: booleans; an absent example is neither a row nor a column.
+    guide: another encoder's embeddings ([R, g], [C, g]). A pair that it finds closer than the row's own
+        positive, by `guide_margin`, is left out. Each direction then is a sweep of its own. A copy of
+        the positive is as close as the positive: guide_margin=-0.01 leaves copies out as well.
+
+    Further columns of the rows, nobody's positive:
+    negatives: hard negatives, [R, K, d] or [N, d], seen by every row. memory: [N, d], without gradient.
+
+    How much everything weighs:
+    log_weights: added to the logits of a column in the rows' direction, of a row in the columns'.
+    weights: of the examples in the mean. margin, angular_margin: of the positives, see `margins`.
+    label_smoothing: e above. decoupled: the log-sum-exp is over V_i without P_i; a row that is left
+        with no negative is skipped.
+
+    engine: keywords of `similarity.cross_entropy` (axes, block, mesh, ...). Metrics: `scale`, and over
+    the rows, where labels are not smoothed, `positive_logit` (mean) and `positive_probability`
+    (geometric mean over a row's positives, then the mean).
 
     Sources: van den Oord et al. 2018, arXiv 1807.03748; CLIP, Radford et al. 2021, arXiv 2103.00020;
-    several positives (mean outside the logarithm): Khosla et al. 2020, arXiv 2004.11362.
-    Raises ValueError for shapes that do not fit or label_smoothing outside [0, 1).
+    several positives (mean outside the logarithm): Khosla et al. 2020, arXiv 2004.11362; memory: He et
+    al. 2019, arXiv 1911.05722; hard negatives: Karpukhin et al. 2020, arXiv 2004.04906; decoupled: Yeh
+    et al. 2021, arXiv 2110.06848; guide: Solatorio 2024, arXiv 2402.16829.
+    Raises ValueError for shapes that do not fit and for numbers out of their range.
     """
+    check_margins(margin, angular_margin)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing}: give a number in [0, 1)")
-    sides = records(rows, columns, positives, ignore, present)
+    if positives is not None and soft is not None:
+        raise ValueError("positives= and soft= both say who belongs to whom: give one of them")
+    given = rows, columns, checked_scale(scale), negatives, memory
+    (rows, columns, scale, negatives, memory), fine = finite(*given, present=present)
+    sides = records(rows, columns, positives, ignore, present, soft, log_weights)
     engine = dict(engine or {})
+    if guide is not None:
+        attach_guide(sides, guide, guide_margin, engine)
+    tile = _Tile(positives is None and soft is None, margin, angular_margin, decoupled, label_smoothing)
     shared = {"scale": jnp.asarray(scale, jnp.promote_types(jnp.float32, rows.dtype))}
-    if label_smoothing:
-        return _smoothed(*sides, shared, label_smoothing, symmetric, engine)
-    sums = cross_entropy(_tile, *sides, shared, **engine)
-    value, at_rows = _mean_cross_entropy(sums.row_lse, sums.row_target, sums.row_mass)
-    if symmetric:
-        value = (value + _mean_cross_entropy(sums.column_lse, sums.column_target, sums.column_mass)[0]) / 2
-    return Loss(value, {"scale": shared["scale"], **at_rows})
+    weights = one_a_side(weights)
+    both = symmetric and guide is None
+    value, metrics = tile.mean(sides, shared, weights, both, engine, negatives=negatives, memory=memory)
+    if symmetric and not both:
+        value = (value + tile.mean(sides[::-1], shared, weights[::-1], False, engine)[0]) / 2
+    return Loss(guarded(value, fine), {"scale": shared["scale"], **metrics})
 
 
-def _tile(rows, columns, shared) -> Scores:
-    positive, mask = relation(rows, columns)
-    return Scores(_logits(rows, columns, shared), mask, positive)
+class _Tile(NamedTuple):
+    """What is fixed of a softmax loss while a program is traced."""
+
+    diagonal: bool
+    margin: float = 0.0
+    angular_margin: float = 0.0
+    decoupled: bool = False
+    smoothing: float = 0.0
+
+    def mean(self, sides, shared, weights, symmetric: bool, engine, **further):
+        """The mean over the rows, or of both directions, and metrics of the rows."""
+        rows, columns = sides
+        dot = Dot(self.scores, _bound)
+        if "log_weight" in rows:
+            most = rows["log_weight"].max() + jnp.maximum(columns["log_weight"].max(), 0)
+            shared = {**shared, "most": jax.lax.stop_gradient(most)}
+        columns, extra = further_columns(columns, **further)
+        if self.smoothing:
+            weights = _smoothing_weights(sides, weights, symmetric)
+            smoothed = smoothed_cross_entropy(
+                dot, (rows, columns), extra, shared, self.smoothing, weights, engine
+            )
+            return smoothed / (1 + symmetric), {}
+        diagonal = {"targets": "diagonal"} if self.diagonal else {}
+        extra = {"extra": extra} if extra else {}
+        sums = cross_entropy(dot, rows, columns, shared, **diagonal, **extra, **engine)
+        value, metrics = mean_cross_entropy(sums.row_lse, sums.row_target, sums.row_mass, weights[0])
+        if symmetric:
+            of_columns = sums.column_lse, sums.column_target, sums.column_mass
+            value = (value + mean_cross_entropy(*of_columns, weights[1])[0]) / 2
+        return value, metrics
+
+    def scores(self, dots, rows, columns, shared) -> Scores:
+        positive, mask = relation(rows, columns)
+        if "guide" in rows:
+            fit = positive | ~false_negative(rows, columns)
+            mask = fit if mask is None else mask & fit
+        if self.margin or self.angular_margin:
+            dots = with_margin(dots, positive, self.margin, self.angular_margin)
+        logits = shared["scale"] * dots
+        if "log_weight" in rows:
+            logits += rows["log_weight"][:, None] + columns["log_weight"][None, :]
+        if self.diagonal and not self.smoothing:
+            targets = None
+        else:
+            targets = soft_targets(rows, columns) if "soft" in rows else positive
+        return Scores(logits, mask, targets, ~positive if self.decoupled else None)
 
 
-def _logits(rows, columns, shared):
-    dots = jnp.matmul(rows["embedding"], columns["embedding"].T, preferred_element_type=shared["scale"].dtype)
-    return shared["scale"] * dots
+def _bound(shared):
+    return shared["scale"] + shared.get("most", 0)
 
 
-def _mean_cross_entropy(lse, target, mass):
-    """The mean over the examples that have a positive, and metrics of these."""
-    has = mass > 0
-    positive_logit = target / jnp.where(has, mass, 1)
-    entropy = jnp.where(has, jnp.where(has, lse, 0) - positive_logit, 0)
-    examples = jnp.maximum(has.sum(), 1)
-    metrics = {
-        "positive_logit": jnp.where(has, positive_logit, 0).sum() / examples,
-        "positive_probability": jnp.where(has, jnp.exp(-entropy), 0).sum() / examples,
-    }
-    return entropy.sum() / examples, jax.lax.stop_gradient(metrics)
+def _smoothing_weights(sides, weights, symmetric: bool):
+    ones = (jnp.ones(len(s["embedding"])) if w is None else w for s, w in zip(sides, weights))
+    return tuple(w * part for w, part in zip(ones, (1, symmetric)))
 
 
-def _smoothed(rows, columns, shared, smoothing: float, symmetric: bool, engine) -> Loss:
-    """Smoothed targets need the counts of each row and column before the sweep; these need no products.
-
-    The weights of both directions go into one target matrix, so that one sweep serves both.
-    """
-    counts = cross_entropy(
-        _count_tile, *({k: v for k, v in s.items() if k != "embedding"} for s in (rows, columns)), **engine
-    )
-    sums_of = (counts.row_mass, counts.row_lse), (counts.column_mass, counts.column_lse)
-    sides, weights = [], []
-    for record, (mass, lse), part in zip((rows, columns), sums_of, (0.5, 0.5) if symmetric else (1, 0)):
-        has = mass > 0
-        weight = part * has / jnp.maximum(has.sum(), 1)
-        positive = (1 - smoothing) * weight / jnp.where(has, mass, 1)
-        every = smoothing * weight * jnp.where(has, jnp.exp(-jnp.where(has, lse, 0)), 0)
-        sides.append({**record, "positive": positive, "every": every})
-        weights.append(weight)
-    sums: Sums = cross_entropy(_smoothed_tile, *sides, shared, **engine)
-    lse = (jnp.where(w > 0, s, 0) @ w for s, w in zip((sums.row_lse, sums.column_lse), weights))
-    return Loss(sum(lse) - sums.row_target.sum(), {"scale": shared["scale"]})
-
-
-def _count_tile(rows, columns, shared) -> Scores:
-    positive, mask = relation(rows, columns)
-    return Scores(jnp.zeros(positive.shape), mask, positive)
-
-
-def _smoothed_tile(rows, columns, shared) -> Scores:
-    positive, mask = relation(rows, columns)
-    targets = positive * (rows["positive"][:, None] + columns["positive"][None, :])
-    return Scores(
-        _logits(rows, columns, shared), mask, targets + rows["every"][:, None] + columns["every"][None, :]
-    )
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SoftmaxContrastive(PairLoss):
-    """`softmax_contrastive` of two branches, with a scale that is learned if `learn_scale`."""
+    """`softmax_contrastive` of two branches; the scale is learned if `learn_scale`.
+
+    guide: two more branches, of the rows and of the columns; negatives: a branch of hard negatives, one
+    an example.
+    """
 
     scale: float = 1 / 0.07
     scale_max: float | None = 100.0
-    learn_scale: bool = True
     label_smoothing: float = 0.0
+    margin: float = 0.0
+    angular_margin: float = 0.0
+    decoupled: bool = False
+    guide: tuple[str, ...] | None = None
+    guide_margin: float = 0.0
+    negatives: str | None = None
     symmetric: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing={self.label_smoothing}: give a number in [0, 1)")
+        if self.guide is not None and len(self.guide) != 2:
+            raise InputError(f"guide={self.guide}: name two branches, the rows' guide and the columns'")
+        try:
+            check_margins(self.margin, self.angular_margin)
+        except ValueError as error:
+            raise InputError(str(error)) from error
 
-    def init(self) -> dict[str, Array]:
-        return {"log_scale": jnp.log(jnp.float32(self.scale))} if self.learn_scale else {}
+    @property
+    def branches(self) -> tuple[str, ...]:
+        return (*super().branches, *(self.guide or ()), *((self.negatives,) if self.negatives else ()))
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         pair, labels = self.arguments(embeddings, fields)
-        scale = jnp.exp(params["log_scale"]) if self.learn_scale else self.scale
-        smoothing, symmetric = self.label_smoothing, self.symmetric
+        same = "label_smoothing", "margin", "angular_margin", "decoupled", "guide_margin", "symmetric"
         return softmax_contrastive(
-            *pair, scale=scale, label_smoothing=smoothing, symmetric=symmetric, **labels
+            *pair,
+            scale=self.scale_of(params),
+            guide=tuple(embeddings[name] for name in self.guide) if self.guide else None,
+            negatives=embeddings[self.negatives] if self.negatives else None,
+            **{name: getattr(self, name) for name in same},
+            **labels,
         )

@@ -1,0 +1,39 @@
+"""Means over the rows that have a positive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+
+def mean_cross_entropy(
+    lse: Float[Array, " n"],
+    target: Float[Array, " n"],
+    mass: Float[Array, " n"],
+    weights: Float[Array, " n"] | None = None,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The mean of lse_i - target_i / mass_i over the examples that have both, 0 where none has.
+
+    An example without a target has no positive; one whose lse is -inf has nothing to be told from.
+    weights: of the examples in the mean. The metrics are means over the same examples and carry no
+    gradient: `positive_logit`, and `positive_probability`, exp of minus the cross-entropy.
+    """
+    has = (mass > 0) & ~jnp.isneginf(lse)
+    positive_logit = jnp.where(has, target, 0) / jnp.where(has, mass, 1)
+    entropy = jnp.where(has, lse, 0) - positive_logit
+    share = has.astype(lse.dtype) if weights is None else jnp.where(has, weights, 0).astype(lse.dtype)
+    share /= _nonzero(share.sum())
+    metrics = {
+        "positive_logit": positive_logit @ share,
+        "positive_probability": jnp.exp(-entropy) @ share,
+    }
+    return entropy @ share, jax.lax.stop_gradient(metrics)
+
+
+def _nonzero(x):
+    return jnp.where(x == 0, 1, x)
