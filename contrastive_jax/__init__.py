@@ -16,6 +16,7 @@ _HOMES = {
         "Sums",
         "Weighted",
         "cross_entropy",
+        "expectation",
         "logsumexp",
         "top_k",
         "total",

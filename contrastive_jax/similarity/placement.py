@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from contrastive_jax.similarity.ring import Ring, varying
 from contrastive_jax.similarity.scan import padded
 from contrastive_jax.similarity.tiles import Side
+from contrastive_jax.similarity.travel import Ring, varying
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -22,6 +22,20 @@ class Placement(NamedTuple):
 
     mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None
     ring: Ring
+
+    @property
+    def rows(self) -> PartitionSpec:
+        return PartitionSpec(self.ring.axes) if self.ring.axes else PartitionSpec()
+
+    @property
+    def columns(self) -> PartitionSpec:
+        """Devices that hold the same rows take different columns."""
+        return PartitionSpec(self.ring.all_axes) if self.ring.all_axes else PartitionSpec()
+
+    def further(self, sharded: bool) -> PartitionSpec:
+        if sharded:
+            return self.columns
+        return PartitionSpec(self.ring.spread) if self.ring.spread else PartitionSpec()
 
     @property
     def is_explicit(self) -> bool:
@@ -36,8 +50,10 @@ class Placement(NamedTuple):
             x = jax.sharding.reshard(x, NamedSharding(self.mesh, PartitionSpec()))
         return x[:size]
 
-    def gradient(self, gradient: Array, leaf: Array) -> Array:
+    def gradient(self, gradient: Array | None, leaf: Array) -> Array:
         """A gradient as its leaf is: without padding, in its dtype and where it lies."""
+        if gradient is None:
+            return None
         gradient = self.trim(gradient, leaf.shape[0]) if leaf.ndim else gradient
         if self.is_explicit:
             gradient = jax.sharding.reshard(
@@ -45,39 +61,48 @@ class Placement(NamedTuple):
             )
         return gradient.astype(leaf.dtype)
 
-    def pad(self, tree: PyTree) -> PyTree:
-        """Repeats the last example until the devices share the examples evenly."""
-        leaves = jax.tree.leaves(tree)
-        return padded(tree, -leaves[0].shape[0] % self.ring.size)
+    def shares(self, spec: PartitionSpec) -> int:
+        """How many devices share what lies as `spec` says."""
+        axes = spec[0] if len(spec) else ()
+        sizes = dict(zip(self.ring.axes, self.ring.sizes)) | dict.fromkeys(
+            self.ring.spread, self.ring.spread_size
+        )
+        count = 1
+        for axis in (axes,) if isinstance(axes, str) else axes:
+            count *= sizes[axis]
+        return count
 
-    def side(self, floating: list[Array], others: list[Array], size: int) -> Side:
-        floating, others = self.pad((floating, others))
-        index = jnp.arange(size + -size % self.ring.size, dtype=jnp.int32)
-        return Side(floating, others, jnp.where(index < size, index, -1))
+    def side(
+        self, floating: list[Array], others: list[Array], size: int, spec: PartitionSpec, first: int = 0
+    ) -> Side:
+        """Examples first, first + 1, … filled up with repetitions until the devices share them evenly."""
+        filling = -size % self.shares(spec)
+        floating, others = padded((floating, others), filling)
+        index = jnp.arange(size + filling, dtype=jnp.int32)
+        return Side(floating, others, jnp.where(index < size, index + first, -1))
 
-    def run(self, body: Callable, shared: PyTree, *sharded: PyTree, summed: bool | str = False) -> PyTree:
-        """body(shared, *sharded) on every device's own examples.
-
-        `summed` says which results are alike everywhere: none, the first (True), or the "only" one.
-        """
-        if self.ring.size == 1:
-            return body(shared, *sharded)
-        alike, by_example = PartitionSpec(), PartitionSpec(self.ring.axes)
-        out = {False: by_example, True: (alike, by_example, by_example), "only": alike}[summed]
+    def run(self, body: Callable, arguments: tuple, specs: tuple, results: PyTree) -> PyTree:
+        """body(*arguments) on every device; specs and results say how arguments and results lie."""
+        if not self.ring.all_axes:
+            return body(*arguments)
         if self.is_explicit:
-            shared = jax.sharding.reshard(shared, NamedSharding(self.mesh, alike))
-            sharded = jax.sharding.reshard(sharded, NamedSharding(self.mesh, by_example))
+            arguments = jax.tree.map(
+                lambda spec, tree: jax.sharding.reshard(tree, NamedSharding(self.mesh, spec)),
+                specs,
+                tuple(arguments),
+                is_leaf=lambda x: isinstance(x, PartitionSpec),
+            )
         return jax.shard_map(
-            # unmarked, a tile's derivative would sum `shared` over the devices at every tile
-            lambda shared, *sharded: body(varying(shared, self.ring), *sharded),
+            # unmarked, a tile's derivative would add up what devices share at every tile
+            lambda *arguments: body(*varying(arguments, self.ring)),
             mesh=self.mesh,
-            in_specs=(alike, *(by_example for _ in sharded)),
-            out_specs=out,
-            axis_names=set(self.ring.axes),
-        )(shared, *sharded)
+            in_specs=specs,
+            out_specs=results,
+            axis_names=set(self.ring.all_axes),
+        )(*arguments)
 
 
-def locate(trees: PyTree, axes: tuple[str, ...], mesh=None) -> Placement:
+def locate(trees: PyTree, axes: tuple[str, ...], spread: str | None, mesh=None) -> Placement:
     """The placement for arrays, from the mesh given, the ambient one, or the one they lie on.
 
     Raises ValueError for a mesh of several devices that has none of `axes`, for arrays on another
@@ -101,18 +126,19 @@ def locate(trees: PyTree, axes: tuple[str, ...], mesh=None) -> Placement:
                 f"with {dict(mesh.shape)}: move the array, or pass mesh="
             )
     if mesh is None or mesh.size == 1:
-        return Placement(None, Ring((), 1))
+        return Placement(None, Ring())
     present = tuple(a for a in axes if a in mesh.shape)
     if not present:
         raise ValueError(
             f"the mesh has axes {dict(mesh.shape)} and none of axes={axes}: name the ones that the "
             "examples are sharded over"
         )
+    if spread in axes:
+        raise ValueError(f"spread={spread!r} is one of axes={axes}: name an axis that examples do not lie on")
     present = tuple(a for a in present if mesh.shape[a] > 1)
-    size = 1
-    for axis in present:
-        size *= mesh.shape[axis]
-    return Placement(mesh, Ring(present, size))
+    size = 1 if spread is None or spread in ambient.manual_axes else mesh.shape.get(spread, 1)
+    sizes = tuple(mesh.shape[a] for a in present)
+    return Placement(mesh, Ring(present, sizes, (spread,) if size > 1 else (), size))
 
 
 def _mesh_of(leaf: Array):

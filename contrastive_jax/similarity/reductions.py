@@ -2,13 +2,19 @@
 
 Each takes a *tile*: `tile(rows, columns, shared) -> Scores` of some rows and some columns, pytrees
 whose leaves have the example axis first. The functions here are global-view: call them inside `jit`
-on sharded arrays, differentiate them from outside (reverse mode, first order). Keywords of all:
+on sharded arrays, differentiate them from outside (reverse mode, first order).
 
-axes: the mesh axes that examples are sharded over; those the mesh lacks are passed over.
-block: rows and columns a tile, an int or a pair; None chooses from the tile's largest intermediate.
-mesh: None takes the ambient mesh (`jax.set_mesh`), else the one that the arrays lie on.
+extra: further columns for the rows to meet, of the same tree as `columns`: a tree, an `Extra`, or a list
+of these. Replicated ones (the default) are tiled where they are, `Extra(tree, sharded=True)` travel like
+the columns; a gradient is worked out, and travels, only for leaves that want one. They enter what is
+reduced over columns: row results, totals, and `top_k`, where they are counted on from C.
 
-The numbers of rows and columns need divide neither blocks nor mesh.
+Other keywords (`engine.Engine`) say how: axes, spread, block, communication, backend, keep, mesh. The
+numbers of rows and columns need divide neither blocks nor mesh.
+
+Errors of all: ValueError for trees whose leaves disagree, a tile of the wrong shape or one that closes
+over a traced value, keywords that do not exist, and a mesh that has none of `axes` or is not the one
+that the arrays lie on.
 """
 
 from __future__ import annotations
@@ -18,15 +24,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax.sharding import PartitionSpec
 
 from contrastive_jax.similarity import ring
-from contrastive_jax.similarity.placement import Placement, locate
-from contrastive_jax.similarity.scan import Problem, Statistics
-from contrastive_jax.similarity.tiles import Split, Tile, block_size, check, count
+from contrastive_jax.similarity.call import Wanted, prepare
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, PyTree
+
+    from contrastive_jax.similarity.engine import Plan
+    from contrastive_jax.similarity.tiles import Extra, Tile
+
+    More = PyTree | Extra | list[PyTree | Extra] | None
+
+ALIKE = PartitionSpec()
 
 
 class Sums(NamedTuple):
@@ -45,14 +56,14 @@ class Sums(NamedTuple):
 
 
 def logsumexp(
-    tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree = None, **keywords
+    tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree = None, *, extra: More = None, **engine
 ) -> tuple[Float[Array, " R"], Float[Array, " C"]]:
     """Log-sum-exps of every row and every column of the tile's logits, from one sweep.
 
-    Masked entries are -inf; so is the result where all are. Keywords and errors as in the module's
-    docstring and in `cross_entropy`.
+    Masked entries are -inf; so is the result where all are. A logit that is not a number makes the
+    result of its row and of its column inf.
     """
-    sums = cross_entropy(tile, rows, columns, shared, **keywords)
+    sums = cross_entropy(tile, rows, columns, shared, extra=extra, **engine)
     return sums.row_lse, sums.column_lse
 
 
@@ -63,78 +74,129 @@ def cross_entropy(
     shared: PyTree = None,
     *,
     targets: str | None = None,
-    axes: tuple[str, ...] = ("data", "fsdp"),
-    block: int | tuple[int, int] | None = None,
-    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None = None,
+    extra: More = None,
+    **engine,
 ) -> Sums:
     """Log-sum-exps, targets and masses of rows and columns, from one sweep.
 
     targets: None takes the tile's own; "diagonal" wants column i for row i (as many rows as columns).
-    Raises ValueError for trees whose leaves disagree, a tile of the wrong shape or one that closes
-    over a traced value, and a mesh that has none of `axes` or is not the one that the arrays lie on.
     The cross-entropy of row i against its normalised targets is row_lse_i - row_target_i / row_mass_i.
     """
     if targets not in (None, "diagonal"):
         raise ValueError(f'targets={targets!r}: give None (the tile\'s own) or "diagonal"')
-    problem, place, trees = _prepare(tile, rows, columns, shared, axes, block, mesh, targets == "diagonal")
-    R, C = count(rows, "rows"), count(columns, "columns")
-    if problem.diagonal and R != C:
-        raise ValueError(f"diagonal targets need as many rows as columns, not {R} and {C}")
+    call, trees = prepare(tile, rows, columns, shared, extra, engine, targets == "diagonal")
+    place = call.place
 
     @jax.custom_vjp
     def reduce(floating, others):
-        sweep = partial(ring.statistics, problem, place.ring)
-        return place.run(sweep, *_sides(floating, others, place, (R, C)))
+        return forward(floating, others, False)[0]
+
+    def forward(floating, others, keeps: bool):
+        shared, rows, groups = call.sides(floating, others)
+        arguments = shared, call.bound(shared), rows, groups
+        specs = ALIKE, ALIKE, place.rows, call.group_specs
+        results = place.rows, place.columns, ALIKE, place.columns
+        row, column, *rest = place.run(partial(ring.statistics, call.job, keeps), arguments, specs, results)
+        states = tuple(
+            jax.tree.map(partial(place.trim, size=n), s) for s, n in zip((row, column), call.sizes)
+        )
+        if targets == "diagonal":
+            states = tuple(s._replace(**call.diagonal(floating, others)) for s in states)
+        return states, rest
 
     def reduce_forward(floating, others):
-        states = reduce(floating, others)
-        return states, (floating, others, tuple(s.lse for s in states))
+        floating, others, wanted = Wanted.of(floating, others)
+        states, rest = forward(floating, others, call.plan.keeps)
+        return states, (floating, others, [s.lse for s in states], rest, wanted)
 
-    def reduce_backward(residuals, cotangents: tuple[Statistics, Statistics]):
-        floating, others, lse = residuals
-        shared, rows, columns = _sides(floating, others, place, (R, C))
-        sweep = partial(ring.statistics_gradient, problem, place.ring)
-        row_state, column_state = zip(lse, cotangents)
-        gradient = place.run(sweep, shared, rows, row_state, columns, column_state, summed=True)
-        return _as_leaves(gradient, floating, place), None
+    def reduce_backward(residuals, cotangents):
+        floating, others, lse, (served, kept), wanted = residuals
+        shared, rows, groups = call.sides(floating, others)
+        states = [call.filled((x, g), i) for i, (x, g) in enumerate(zip(lse, call.cotangents(cotangents)))]
+        arguments = shared, call.bound(shared), served, rows, *states, groups, kept
+        specs = ALIKE, ALIKE, ALIKE, place.rows, place.rows, place.columns, call.group_specs, place.columns
+        body = partial(ring.statistics_gradient, call.job, wanted.by_group())
+        return call.gradients(place.run(body, arguments, specs, call.gradient_specs), floating), None
 
-    reduce.defvjp(reduce_forward, reduce_backward)
+    reduce.defvjp(reduce_forward, reduce_backward, symbolic_zeros=True)
     row, column = reduce(*trees)
-    return Sums(*(place.trim(sums, n) for pair in zip(row, column) for sums, n in zip(pair, (R, C))))
+    return Sums(*(sums for pair in zip(row, column) for sums in pair))
 
 
 def total(
+    tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree = None, *, extra: More = None, **engine
+) -> Float[Array, ""]:
+    """The sum of the tile's values (its `logits`) over all pairs that its mask leaves in.
+
+    Under differentiation the value and all gradients come from one sweep. A value that is not a number
+    makes the total inf.
+    """
+    call, trees = prepare(tile, rows, columns, shared, extra, engine)
+    place = call.place
+    specs = ALIKE, place.rows, call.group_specs
+
+    @jax.custom_vjp
+    def reduce(floating, others):
+        return place.run(partial(ring.total, call.job), call.sides(floating, others), specs, ALIKE)
+
+    def reduce_forward(floating, others):
+        floating, others, wanted = Wanted.of(floating, others)
+        body = partial(ring.total_with_gradient, call.job, wanted.by_group())
+        arguments = call.sides(floating, others)
+        (value, of_shared), *of_examples = place.run(body, arguments, specs, call.gradient_specs)
+        return value, call.gradients((of_shared, *of_examples), floating)
+
+    def reduce_backward(gradients, cotangent):
+        (cotangent,) = call.cotangents((cotangent,))
+        return jax.tree.map(lambda x: (cotangent * x).astype(x.dtype), gradients), None
+
+    reduce.defvjp(reduce_forward, reduce_backward, symbolic_zeros=True)
+    value = reduce(*trees)
+    return jnp.where(jnp.isnan(value), jnp.inf, value)
+
+
+def expectation(
     tile: Tile,
     rows: PyTree,
     columns: PyTree,
     shared: PyTree = None,
     *,
-    axes: tuple[str, ...] = ("data", "fsdp"),
-    block: int | tuple[int, int] | None = None,
-    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None = None,
-) -> Float[Array, ""]:
-    """The sum of the tile's values (its `logits`) over all pairs that its mask leaves in.
+    weights_gradient: bool = True,
+    extra: More = None,
+    **engine,
+) -> Float[Array, " R"]:
+    """The mean of a row's values under the softmax of its logits: sum_j p_ij v_ij, 0 without any pair.
 
-    Under differentiation the value and all gradients come from one sweep. Errors as in `cross_entropy`.
+    The tile returns (logits, values) or `Weighted`. weights_gradient: whether the logits are
+    differentiated; without, the weights p are constants.
     """
-    problem, place, trees = _prepare(tile, rows, columns, shared, axes, block, mesh)
-    R, C = count(rows, "rows"), count(columns, "columns")
+    call, trees = prepare(tile, rows, columns, shared, extra, engine, valued=True)
+    place, (R, _) = call.place, call.sizes
 
     @jax.custom_vjp
     def reduce(floating, others):
-        sweep = partial(ring.total, problem, place.ring)
-        return place.run(sweep, *_sides(floating, others, place, (R, C)), summed="only")
+        return forward(floating, others).mean
+
+    def forward(floating, others):
+        specs = ALIKE, place.rows, call.group_specs
+        mean = place.run(partial(ring.expectation, call.job), call.sides(floating, others), specs, place.rows)
+        return jax.tree.map(lambda x: place.trim(x, R), mean)
 
     def reduce_forward(floating, others):
-        sweep = partial(ring.total_with_gradient, problem, place.ring)
-        sides = _sides(floating, others, place, (R, C))
-        (value, gradient), rows, columns = place.run(sweep, *sides, summed=True)
-        return value, (_as_leaves((gradient, rows, columns), floating, place),)
+        floating, others, wanted = Wanted.of(floating, others)
+        mean = forward(floating, others)
+        return mean.mean, (floating, others, mean, wanted)
 
     def reduce_backward(residuals, cotangent):
-        return jax.tree.map(lambda x: (cotangent * x).astype(x.dtype), residuals[0]), None
+        floating, others, mean, wanted = residuals
+        shared, rows, groups = call.sides(floating, others)
+        state = call.filled((mean, *call.cotangents((cotangent,))), 0)
+        body = partial(ring.expectation_gradient, call.job, wanted.by_group(), weights_gradient)
+        specs = ALIKE, place.rows, place.rows, call.group_specs
+        gradients = place.run(body, (shared, rows, state, groups), specs, call.gradient_specs)
+        return call.gradients(gradients, floating), None
 
-    reduce.defvjp(reduce_forward, reduce_backward)
+    reduce.defvjp(reduce_forward, reduce_backward, symbolic_zeros=True)
     return reduce(*trees)
 
 
@@ -145,54 +207,28 @@ def top_k(
     shared: PyTree = None,
     k: int = 1,
     *,
-    axes: tuple[str, ...] = ("data", "fsdp"),
-    block: int | tuple[int, int] | None = None,
-    mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None = None,
+    extra: More = None,
+    **engine,
 ) -> tuple[Float[Array, "R k"], Int[Array, "R k"]]:
     """The k largest logits of each row and the columns they stand in, best first.
 
     Of equal values the lower index comes first, on every mesh. Where fewer than k pairs are unmasked,
-    the value is -inf and the index -1. No gradient flows. Errors as in `cross_entropy`, and for k
-    outside 1..C.
+    the value is -inf and the index -1. No gradient flows. ValueError for k outside 1..C.
     """
-    problem, place, trees = _prepare(tile, rows, columns, shared, axes, block, mesh)
-    R, C = count(rows, "rows"), count(columns, "columns")
+    call, trees = prepare(tile, rows, columns, shared, extra, engine)
+    R, C = call.sizes[0], sum(call.group_sizes)
     if not 1 <= k <= C:
         raise ValueError(f"k={k}: give 1 to {C}, the number of columns")
-
-    search = partial(ring.top_k, problem, place.ring, k)
-    best = place.run(search, *_sides(*lax.stop_gradient(trees), place, (R, C)))
+    place = call.place
+    specs = ALIKE, place.rows, call.group_specs
+    arguments = call.sides(*jax.lax.stop_gradient(trees))
+    best = place.run(partial(ring.top_k, call.job, k), arguments, specs, place.rows)
     values, indices = (place.trim(x, R) for x in best)
     return values, jnp.where(values == -jnp.inf, -1, indices)
 
 
-def _prepare(tile, rows, columns, shared, axes, block, mesh, diagonal=False):
-    """What is static, where it runs, and the trees as ((shared, rows, columns) floating, others)."""
-    shared, rows, columns = (jax.tree.map(jnp.asarray, tree) for tree in (shared, rows, columns))
-    sizes = count(rows, "rows"), count(columns, "columns")
-    place = locate((shared, rows, columns), axes, mesh)
-    scores = check(tile, rows, columns, shared)
-    if block is None:
-        longest = -(-max(sizes) // place.ring.size)
-        block = block_size(tile, rows, columns, shared, longest)
-    block = (block, block) if isinstance(block, int) else tuple(block)
-    if len(block) != 2 or min(block) < 1:
-        raise ValueError(f"block={block}: give a positive int or a pair of them (rows, columns)")
-    splits = [Split.of(tree) for tree in (shared, rows, columns)]
-    dtype = jnp.promote_types(jnp.float32, scores.logits.dtype)
-    problem = Problem(tile, splits[1], splits[2], splits[0], diagonal, block, dtype)
-    apart = [split.apart(tree) for split, tree in zip(splits, (shared, rows, columns))]
-    return problem, place, ([a[0] for a in apart], [a[1] for a in apart])
-
-
-def _sides(floating, others, place: Placement, sizes: tuple[int, int]):
-    """(floating, others) of shared, and the padded rows and columns."""
-    rows, columns = (place.side(floating[i], others[i], size) for i, size in ((1, sizes[0]), (2, sizes[1])))
-    return (floating[0], others[0]), rows, columns
-
-
-def _as_leaves(gradients: tuple, floating: list, place: Placement) -> list:
-    return [
-        [place.gradient(g, x) for g, x in zip(gradient, leaves)]
-        for gradient, leaves in zip(gradients, floating)
-    ]
+def plan(
+    tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree = None, *, extra: More = None, **engine
+) -> Plan:
+    """What a reduction with these arguments (arrays or their shapes) would choose."""
+    return prepare(tile, rows, columns, shared, extra, engine)[0].plan

@@ -1,145 +1,224 @@
-"""Many devices: the rows stay where they are, the columns travel round the mesh.
+"""What each device does for a reduction: its own rows against all columns, and what that gives of both.
 
-What is known of the columns so far (sums, gradients) travels with them and is home after as many hops
-as there are devices. Nothing here is differentiated: derivatives are rings of their own.
+Columns come in groups: the device's own share of the columns proper, then further ones, which either
+travel as well or lie on every device. Nothing here is differentiated: derivatives are rings of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from contrastive_jax.similarity import scan
-from contrastive_jax.similarity.scan import Best, Problem, Statistics
-from contrastive_jax.similarity.tiles import Side
+from contrastive_jax.similarity import steps
+from contrastive_jax.similarity.scan import sweep
+from contrastive_jax.similarity.scores import Needs, Problem, wanted
+from contrastive_jax.similarity.steps import Best, Mean, ShiftedSums, SideCotangents, Statistics
+from contrastive_jax.similarity.travel import Ring, added_up, meet, stacked, summed, varying
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, PyTree
+    from jaxtyping import Array, Bool, Float, PyTree
 
-UNROLLED_HOPS = 16  # beyond it a loop: a pod of a thousand chips would compile a thousand copies
+    from contrastive_jax.similarity.tiles import Side
+
+REACH = 60.0  # exp(bound - shift): a sum of 2^30 such terms is still a float32
+DEPTH = 40.0  # a sum below exp(-DEPTH) may have lost terms to the least float32
 
 
-class Ring(NamedTuple):
-    """The mesh axes that the examples lie on, as one circle; the last axis is the near one."""
+class Job(NamedTuple):
+    """What is fixed of a reduction on each device: the problem, the ring, which groups travel."""
 
-    axes: tuple[str, ...]
-    size: int
+    problem: Problem
+    ring: Ring
+    travels: tuple[bool, ...]
+
+
+class Group(NamedTuple):
+    """Columns that a step meets: (Side, what is known of them), and what is found of n to start with."""
+
+    columns: tuple[Side, PyTree]
+    step: Callable
+    start: Callable[[int], PyTree] = lambda n: ()
+    kept: PyTree = None
+    home: Callable[[PyTree, Ring], PyTree] = added_up
 
 
 def statistics(
-    problem: Problem, ring: Ring, shared, rows: Side, columns: Side
-) -> tuple[Statistics, Statistics]:
-    """The statistics of this device's rows and columns against those of all devices."""
-    row_state, column_state = (
-        varying(scan.no_statistics(len(side.index), problem.dtype), ring) for side in (rows, columns)
-    )
+    job: Job, keeps: bool, shared, bound, rows: Side, groups: Sequence[Side]
+) -> tuple[Statistics, Statistics, Bool[Array, ""], PyTree]:
+    """Statistics of rows and columns, whether `bound` served, and the kept dots of every tile.
 
-    def visit(row_state, columns, column_state):
-        return scan.statistics(problem, shared, rows, row_state, columns, column_state)
+    bound: of the logits, or None. A sum of exponentials shifted by it may overflow or vanish; if any
+    does, on any device, all are taken again with running maxima.
+    """
+    if bound is None:
+        return *_with_maxima(job, shared, rows, groups), jnp.array(False), None
+    ring, shift = job.ring, bound - REACH
+    step = steps.shifted_sums(job.problem, shared, shift, keeps)
+    row, column, kept = _of_rows_and_columns(job, step, steps.no_sums, rows, groups, added_up)
+    row = summed(row, ring.spread)
+    served = jnp.stack([_usable(row), _usable(column)]).all()
+    if ring.all_axes:
+        served = lax.pmin(varying(served.astype(jnp.int32), ring), ring.all_axes) == 1
 
-    return travel(visit, row_state, columns, column_state, ring)
+    def shifted():
+        return tuple(
+            Statistics(jnp.where(side.tiles > 0, jnp.log(side.sum) + shift, -jnp.inf), *side[1:3])
+            for side in (row, column)
+        )
+
+    return *lax.cond(served, shifted, lambda: _with_maxima(job, shared, rows, groups)), served, kept
+
+
+def _usable(side: ShiftedSums) -> Bool[Array, ""]:
+    fits = (side.sum > jnp.exp(-DEPTH)) & jnp.isfinite(side.sum)
+    return (fits | (side.tiles == 0)).all()
+
+
+def _with_maxima(job: Job, shared, rows: Side, groups: Sequence[Side]) -> tuple[Statistics, Statistics]:
+    step = steps.statistics(job.problem, shared)
+    row, column, _ = _of_rows_and_columns(job, step, steps.no_statistics, rows, groups, _statistics_home)
+    if job.ring.spread:
+        sums = summed((row.target, row.mass), job.ring.spread)
+        row = Statistics(jax.nn.logsumexp(stacked(row.lse, job.ring), 0), *sums)
+    return row, column
+
+
+def _statistics_home(found: Statistics, ring: Ring) -> Statistics:
+    largest = lax.pmax(found.lse, ring.axes)
+    finite = jnp.where(jnp.isfinite(largest), largest, 0)
+    sums = added_up(found._replace(lse=jnp.exp(found.lse - finite)), ring)
+    own = lax.dynamic_slice_in_dim(finite, lax.axis_index(ring.axes) * len(sums.lse), len(sums.lse))
+    return sums._replace(lse=jnp.log(sums.lse) + own)
+
+
+def _of_rows_and_columns(job: Job, step, start, rows: Side, groups: Sequence[Side], home):
+    start = partial(start, dtype=job.problem.dtype)
+    met = [Group((side, None), step, start, home=home) for side in groups[:1]]
+    met += [Group((side, None), step, lambda n: None) for side in groups[1:]]
+    _, row, columns, kept = _meet_all(job, None, (rows, None), start(len(rows.index)), met)
+    return row, columns[0], kept
 
 
 def statistics_gradient(
-    problem: Problem, ring: Ring, shared, rows: Side, row_state, columns: Side, column_state
+    job: Job, needs: Sequence[Needs], shared, bound, served, rows: Side, row_state, column_state, groups, kept
 ):
-    """Gradients of the floating leaves (shared, rows, columns); a state is (lse, cotangents)."""
-    shared_sums, row_sums, column_sums = _accumulators(problem, ring, shared, rows, columns)
+    """Gradients of the floating leaves: of shared, of the rows, and of each group of columns.
 
-    def visit(carry, travelling, column_sums):
-        columns, column_state = travelling
-        shared_sums, (*_, row_sums), (*_, column_sums) = scan.statistics_gradient(
-            problem, shared, carry[0], rows, (*row_state, carry[1]), columns, (*column_state, column_sums)
-        )
-        return (shared_sums, row_sums), column_sums
+    A state is (log-sum-exps, cotangents: Statistics), of rows and of the first group. needs: by group.
+    """
 
-    carry = shared_sums, row_sums
-    (shared_sums, row_sums), column_sums = travel(visit, carry, (columns, column_state), column_sums, ring)
-    return summed(shared_sums, ring), row_sums, column_sums
+    def run(shift, kept):
+        row, column = (_cotangents(state, shift) for state in (row_state, column_state))
+        sides = [column] + [None] * (len(groups) - 1)
+        all_steps = [steps.statistics_gradient(job.problem, need, shared, shift) for need in needs]
+        gradient = wanted(shared[0], needs[0].shared, job.problem.dtype)
+        return _gradients(job, needs, all_steps, gradient, (rows, row), zip(groups, sides), kept)
+
+    if bound is None:
+        return run(None, None)
+    return lax.cond(served, lambda: run(bound - REACH, kept), lambda: run(None, None))
 
 
-def total(problem: Problem, ring: Ring, shared, rows: Side, columns: Side) -> Float[Array, ""]:
+def _cotangents(state: tuple[Array, Statistics], shift) -> SideCotangents:
+    lse, g = state
+    factor = g.lse if shift is None else jnp.where(jnp.isneginf(lse), 0, g.lse * jnp.exp(shift - lse))
+    return SideCotangents(factor, lse, g.target, g.mass)
+
+
+def total(job: Job, shared, rows: Side, groups: Sequence[Side]) -> Float[Array, ""]:
     """The sum of the tile's values over the pairs of all devices."""
-
-    def visit(value, columns, partial):
-        return scan.total(problem, shared, value, rows, columns), partial
-
-    start = varying(jnp.zeros((), problem.dtype), ring)
-    return summed(travel(visit, start, columns, (), ring)[0], ring)
+    step = steps.total(job.problem, shared)
+    value = jnp.zeros((), job.problem.dtype)
+    value, *_ = _meet_all(job, value, (rows, None), (), [Group((side, None), step) for side in groups])
+    return summed(value, job.ring.all_axes)
 
 
-def total_with_gradient(problem: Problem, ring: Ring, shared, rows: Side, columns: Side):
-    """((`total`, gradient of shared), gradient of rows, gradient of columns), in one round."""
-    shared_sums, row_sums, column_sums = _accumulators(problem, ring, shared, rows, columns)
-
-    def visit(carry, columns, column_sums):
-        carry, row_sums, column_sums = scan.total_with_gradient(
-            problem, shared, carry[0], rows, carry[1], columns, column_sums
-        )
-        return (carry, row_sums), column_sums
-
-    carry = (varying(jnp.zeros((), problem.dtype), ring), shared_sums), row_sums
-    (sums, row_sums), column_sums = travel(visit, carry, columns, column_sums, ring)
-    return summed(sums, ring), row_sums, column_sums
+def total_with_gradient(job: Job, needs: Sequence[Needs], shared, rows: Side, groups: Sequence[Side]):
+    """((`total`, gradient of shared), of the rows, of each group), in one round."""
+    all_steps = [steps.total_with_gradient(job.problem, need, shared) for need in needs]
+    dtype = job.problem.dtype
+    carry = jnp.zeros((), dtype), wanted(shared[0], needs[0].shared, dtype)
+    return _gradients(job, needs, all_steps, carry, (rows, None), ((side, None) for side in groups), None)
 
 
-def top_k(problem: Problem, ring: Ring, k: int, shared, rows: Side, columns: Side) -> Best:
+def expectation(job: Job, shared, rows: Side, groups: Sequence[Side]) -> Mean:
+    """Each row's softmax-weighted mean of the tile's values over the columns of all devices."""
+    step = steps.expectation(job.problem, shared)
+    start = steps.no_mean(len(rows.index), job.problem.dtype)
+    met = [Group((side, None), step) for side in groups]
+    _, row, *_ = _meet_all(job, None, (rows, None), start, met)
+    if not job.ring.spread:
+        return row
+    everyone = stacked(row, job.ring)
+    lse = jax.nn.logsumexp(everyone.lse, 0)
+    share = jnp.where(jnp.isneginf(everyone.lse), 0, jnp.exp(everyone.lse - lse))
+    return Mean(lse, (share * everyone.mean).sum(0))
+
+
+def expectation_gradient(
+    job: Job, needs: Sequence[Needs], weights_gradient: bool, shared, rows: Side, row_state, groups
+):
+    """Gradients as in `statistics_gradient`; row_state is (Mean, its cotangent)."""
+    all_steps = [steps.expectation_gradient(job.problem, need, shared, weights_gradient) for need in needs]
+    gradient = wanted(shared[0], needs[0].shared, job.problem.dtype)
+    sides = ((side, None) for side in groups)
+    return _gradients(job, needs, all_steps, gradient, (rows, row_state), sides, None)
+
+
+def top_k(job: Job, k: int, shared, rows: Side, groups: Sequence[Side]) -> Best:
     """The k best columns of all devices for each of this device's rows."""
-
-    def visit(best, columns, partial):
-        return scan.top_k(problem, shared, rows, best, columns), partial
-
-    best = varying(scan.no_best(len(rows.index), k, problem.dtype), ring)
-    return travel(visit, best, columns, (), ring)[0]
-
-
-def travel(
-    visit: Callable, carry: PyTree, columns: PyTree, partial: PyTree, ring: Ring
-) -> tuple[PyTree, PyTree]:
-    """carry, partial after `visit(carry, columns, partial)` has met every device's columns."""
-
-    def hop(state, _=None):
-        carry, columns, partial = state
-        upcoming = rotate(columns, ring)  # asked for before the work, so that it can hide behind it
-        carry, partial = visit(carry, columns, partial)
-        return (carry, upcoming, rotate(partial, ring)), None
-
-    if ring.size > UNROLLED_HOPS:
-        (carry, _, partial), _ = lax.scan(hop, (carry, columns, partial), length=ring.size)
-        return carry, partial
-    for _ in range(ring.size - 1):
-        (carry, columns, partial), _ = hop((carry, columns, partial))
-    carry, partial = visit(carry, columns, partial)
-    return carry, rotate(partial, ring)
+    step = steps.top_k(job.problem, shared, k)
+    start = steps.no_best(len(rows.index), k, job.problem.dtype)
+    met = [Group((side, None), step) for side in groups]
+    _, best, *_ = _meet_all(job, None, (rows, None), start, met)
+    if not job.ring.spread:
+        return best
+    everyone = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(len(x[0]), -1), stacked(best, job.ring))
+    return steps.better(steps.no_best(len(rows.index), k, job.problem.dtype), everyone)
 
 
-def rotate(tree: PyTree, ring: Ring) -> PyTree:
-    """Hands each leaf on to the next device of the circle."""
-    if ring.size == 1:
-        return tree
-    pairs = [(i, (i + 1) % ring.size) for i in range(ring.size)]
-    return jax.tree.map(lambda x: lax.ppermute(x, ring.axes, pairs), tree)
+def _gradients(job: Job, needs, all_steps, carry, rows, sides, kept):
+    """Meets every group with its step, which adds gradients to (carry, of the rows, of the columns)."""
+    dtype, ring = job.problem.dtype, job.ring
+
+    def start(n, side, need):
+        shapes = [jax.ShapeDtypeStruct((n, *x.shape[1:]), x.dtype) for x in side.floating]
+        return wanted(shapes, need.columns, dtype)
+
+    kept = kept or [None] * len(needs)
+    groups = [
+        Group(columns, step, partial(start, side=columns[0], need=need), own)
+        for columns, step, need, own in zip(sides, all_steps, needs, kept)
+    ]
+    row = wanted(rows[0].floating, needs[0].rows, dtype)
+    carry, row, columns, _ = _meet_all(job, carry, rows, row, groups)
+    columns = [found if travels else summed(found, ring.axes) for found, travels in zip(columns, job.travels)]
+    return summed(carry, ring.all_axes), summed(row, ring.spread), columns
 
 
-def varying(tree: PyTree, ring: Ring) -> PyTree:
-    """Marks values that are alike on every device as ones that are about to differ."""
-    if ring.size == 1:
-        return tree
-    return jax.tree.map(lambda x: lax.pcast(x, ring.axes, to="varying"), tree)
+def _meet_all(
+    job: Job, carry, rows: tuple[Side, PyTree], row_found, groups: Sequence[Group]
+) -> tuple[Any, Any, list, list]:
+    """carry, what is found of the rows and of each group of columns, and what was kept of each group."""
+    carry, row_found = varying((carry, row_found), job.ring)
+    of_columns, all_kept = [], []
+    for group, travels in zip(groups, job.travels):
 
+        def visit(found, columns, column_found, kept, step=group.step):
+            carry, row_found, column_found, kept = sweep(
+                job.problem.block, step, found[0], rows, found[1], columns, column_found, kept
+            )
+            return (carry, row_found), column_found, kept
 
-def summed(tree: PyTree, ring: Ring) -> PyTree:
-    """Each leaf added up over the devices."""
-    return lax.psum(tree, ring.axes) if ring.size > 1 else tree
-
-
-def _accumulators(problem: Problem, ring: Ring, shared, rows: Side, columns: Side) -> tuple[list, list, list]:
-    """Zeros for the gradients of the floating leaves, no narrower than the problem's dtype."""
-    return tuple(
-        varying([jnp.zeros(x.shape, jnp.promote_types(problem.dtype, x.dtype)) for x in leaves], ring)
-        for leaves in (shared[0], rows.floating, columns.floating)
-    )
+        start, found = group.start, (carry, row_found)
+        (carry, row_found), column_found, kept = meet(
+            visit, found, group.columns, start, job.ring, group.kept, travels, group.home
+        )
+        of_columns.append(column_found)
+        all_kept.append(kept)
+    return carry, row_found, of_columns, all_kept

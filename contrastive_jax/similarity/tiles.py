@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxprs_in_params
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -112,14 +111,19 @@ class Split(NamedTuple):
         floating = [leaf for leaf, f in zip(leaves, self.is_floating) if f]
         return floating, [leaf for leaf, f in zip(leaves, self.is_floating) if not f]
 
+    def place(self, key: str) -> int:
+        """Where the floating leaf under `key` of a dictionary stands among the floating ones."""
+        index = self.structure.unflatten(range(len(self.is_floating)))[key]
+        return sum(self.is_floating[:index])
+
     def together(self, floating: list[Array], others: list[Array]) -> PyTree:
         floating, others = iter(floating), iter(others)
         return self.structure.unflatten(next(floating if f else others) for f in self.is_floating)
 
 
-def normalise(scores: Scores | Array) -> Scores:
+def normalise(scores: Scores | Weighted | Array) -> Scores | Weighted:
     """A bare array means logits alone."""
-    return scores if isinstance(scores, Scores) else Scores(scores)
+    return scores if isinstance(scores, (Scores, Weighted)) else Scores(scores)
 
 
 def count(tree: PyTree, side: str) -> int:
@@ -140,44 +144,50 @@ def count(tree: PyTree, side: str) -> int:
     return size
 
 
-def check(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree) -> Scores:
+def check(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree) -> Scores | Weighted:
     """Traces the tile on 5 rows and 7 columns; returns the dtypes and shapes of its scores.
 
     Raises ValueError where a field has another shape than [rows, columns], where the logits are not
     floating, or where the tile closes over a traced value: such a value would get no gradient.
     """
-    closed, scores = _trace(tile, rows, columns, shared, 5, 7)
+    if isinstance(tile, Dot):
+        _check_embeddings(tile, rows, columns)
+    closed, scores = trace(tile, rows, columns, shared, 5, 7)
     for constant in closed.consts:
         if isinstance(constant, jax.core.Tracer):
             raise ValueError(
                 f"the tile closes over a traced value of type {constant.aval.str_short()}; "
                 "pass it in `shared` (or in `rows` or `columns`), or its gradient would be lost"
             )
-    for name, value in zip(Scores._fields, scores):
+    for name, value in zip(scores._fields, scores):
         if value is not None and value.shape != (5, 7):
             raise ValueError(
                 f"the tile's {name} for 5 rows and 7 columns have shape {value.shape}, not (5, 7)"
             )
-    if not jnp.issubdtype(scores.logits.dtype, jnp.floating):
-        raise ValueError(f"the tile's logits are {scores.logits.dtype}, not floating")
+    for name in ("logits", "values"):
+        value = getattr(scores, name, None)
+        if value is not None and not jnp.issubdtype(value.dtype, jnp.floating):
+            raise ValueError(f"the tile's {name} are {value.dtype}, not floating")
     return scores
 
 
-def block_size(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree, longest: int) -> int:
-    """The largest power of two whose tile keeps every intermediate within the backend's budget."""
-    budget = 2**22 if jax.default_backend() == "cpu" else 2**25
-    block = 4096
-    while block > 64 and block >= 2 * longest:
-        block //= 2
-    while block > 64:
-        closed, _ = _trace(tile, rows, columns, shared, block, block)
-        if max(_intermediate_bytes(closed.jaxpr), default=0) <= budget:
-            break
-        block //= 2
-    return block
+def _check_embeddings(tile: Dot, rows: PyTree, columns: PyTree) -> None:
+    pair = []
+    for name, record in (("rows", rows), ("columns", columns)):
+        if not isinstance(record, dict) or tile.embedding not in record:
+            raise ValueError(f"a Dot tile reads {name}[{tile.embedding!r}]; `{name}` has none")
+        pair.append(record[tile.embedding])
+    a, b = pair
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or a.dtype != b.dtype:
+        raise ValueError(
+            f"a Dot tile multiplies rows {a.dtype}{list(a.shape)} and columns {b.dtype}{list(b.shape)}: "
+            "give [R, d] and [C, d] of one dtype"
+        )
 
 
-def _trace(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree, r: int, c: int):
+def trace(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree, r: int, c: int):
+    """The jaxpr of the tile for r rows and c columns, and the shapes that it returns."""
+
     def resized(tree, size):
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype), tree)
 
@@ -185,12 +195,3 @@ def _trace(tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree, r: int, c:
     return jax.make_jaxpr(lambda *a: normalise(tile(*a)), return_shape=True)(
         resized(rows, r), resized(columns, c), whole
     )
-
-
-def _intermediate_bytes(jaxpr) -> Iterator[int]:
-    for equation in jaxpr.eqns:
-        for variable in equation.outvars:
-            if hasattr(variable.aval, "shape"):
-                yield variable.aval.size * getattr(variable.aval.dtype, "itemsize", 8)
-        for inner in jaxprs_in_params(equation.params):
-            yield from _intermediate_bytes(inner)

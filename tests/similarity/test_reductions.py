@@ -183,7 +183,9 @@ def test_uses_the_mesh_that_arrays_lie_on(axis_type):
         NamedSharding(mesh, PartitionSpec("data")),
     )
     plain = np.asarray(z)
-    step = jax.jit(jax.value_and_grad(lambda z: logsumexp(lambda a, b, s: a @ b.T, z, z)[0].sum()))
+    step = jax.jit(
+        jax.value_and_grad(lambda z: logsumexp(lambda a, b, s: a @ b.T, z, z, communication="ring")[0].sum())
+    )
     text = step.lower(z).compile().as_text()
     assert "collective-permute" in text
     assert relative_error(step(z)[0], jax.nn.logsumexp(plain @ plain.T, 1).sum()) < 1e-5
@@ -202,7 +204,7 @@ def test_nothing_of_the_matrix_is_kept():
 
 def test_more_devices_than_are_unrolled(monkeypatch):
     """On a pod the hops are a loop; here the loop starts at 8 devices instead of 17."""
-    monkeypatch.setattr("contrastive_jax.similarity.ring.UNROLLED_HOPS", 4)
+    monkeypatch.setattr("contrastive_jax.similarity.travel.UNROLLED_HOPS", 4)
     with jax.enable_x64(True):
         rows, columns = side(0, 19), side(1, 24)
         want = differentiable(lambda *a: weighted_sum(whole_matrix(tile, *a)))(rows, columns, shared())
