@@ -8,7 +8,17 @@ import importlib
 __version__ = "0.1.0"
 
 _HOMES = {
-    "contrastive_jax.losses": ("Loss", "sigmoid_contrastive", "softmax_contrastive"),
+    "contrastive_jax.losses": (
+        "Loss",
+        "attraction_repulsion",
+        "late_interaction",
+        "nt_xent",
+        "one_to_k",
+        "sigmoid_contrastive",
+        "softmax_contrastive",
+        "supervised_contrastive",
+        "symile",
+    ),
     "contrastive_jax.similarity": (
         "Dot",
         "Extra",

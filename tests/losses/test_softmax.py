@@ -48,7 +48,7 @@ def test_orthonormal_pairs(scale, want):
 
 def test_collapsed_embeddings():
     same = jnp.ones((64, 1))
-    assert softmax_contrastive(same, same, scale=14.3).value == pytest.approx(math.log(64), abs=1e-6)
+    assert softmax_contrastive(same, same, scale=14.3).value == pytest.approx(math.log(64), abs=3e-6)
 
 
 def test_a_row_against_zeros():
