@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import logging
@@ -14,12 +15,23 @@ from typing import NoReturn
 from contrastive_jax import __version__
 from contrastive_jax.errors import WRONG_INPUT, InputError
 
-COMMANDS = {"train": "train or resume", "eval": "run the evaluators on a checkpoint"}
+COMMANDS = {
+    "train": "train or resume",
+    "eval": "run the evaluators on a checkpoint",
+    "bench": "measure the loss or the train step on this machine",
+}
 FLAGS = {
     None: ("--help", "--version"),
     "train": ("--config", "--workdir", "--extend", "--json", "--help"),
     "eval": ("--workdir", "--evaluator", "--step", "--json", "--help"),
+    "bench": ("--help",),
+    "bench loss": (
+        *("--batch", "--dim", "--loss", "--dtype", "--scale", "--mesh", "--block", "--backend"),
+        *("--communication", "--keep", "--against", "--peer-python", "--runs", "--json", "--help"),
+    ),
+    "bench step": ("--config", "--batch", "--microbatch", "--mesh", "--runs", "--json", "--help"),
 }
+_WITH_OVERRIDES = ("train", "bench step")
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,16 +68,68 @@ def parser() -> Parser:
     evaluate.add_argument(
         "--step", type=int, metavar="N", help="the checkpoint of this step; the newest by default"
     )
-    for command in (train, evaluate):
+    for command in (train, evaluate, *_bench(commands)):
         command.add_argument(
             "--json", action="store_true", help="print one JSON object on the last line of stdout"
         )
     return top
 
 
+def _bench(commands) -> tuple[Parser, Parser]:
+    bench = commands.add_parser("bench", help=COMMANDS["bench"], allow_abbrev=False)
+    nouns = bench.add_subparsers(dest="noun", metavar="noun", required=True, parser_class=Parser)
+    loss = nouns.add_parser(
+        "loss", help="one loss, forward and backward, beside other libraries", allow_abbrev=False
+    )
+    pairs = dict(type=_whole(2), metavar="N")
+    loss.add_argument("--batch", required=True, help="pairs", **pairs)
+    loss.add_argument("--dim", required=True, type=_whole(1), metavar="N", help="numbers an embedding")
+    loss.add_argument("--loss", choices=("softmax", "sigmoid"), default="softmax")
+    loss.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the embeddings")
+    loss.add_argument("--scale", type=_scale, metavar="X", help="factor of the logits; 14.3 or 10")
+    loss.add_argument("--block", metavar="N[,N]", help="rows and columns a tile")
+    loss.add_argument("--backend", choices=("scan", "pallas"))
+    loss.add_argument("--communication", choices=("ring", "gather"))
+    loss.add_argument("--keep", metavar="auto|off|BYTES", help="keep exponentials where they fit")
+    loss.add_argument(
+        "--against",
+        metavar="NAME[,NAME]",
+        help="dense, optax, open_clip, sentence-transformers, inf_cl, siglip_kernel",
+    )
+    loss.add_argument("--peer-python", metavar="FILE", help="a Python that has torch and the libraries")
+    step = nouns.add_parser("step", help="the train step of a config", allow_abbrev=False)
+    step.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]", help="as for train")
+    step.add_argument("--batch", help="in place of the config's batch_size", **pairs)
+    step.add_argument("--microbatch", type=_whole(1), metavar="N", help="in place of the config's")
+    for noun in (loss, step):
+        noun.add_argument(
+            "--mesh", metavar="data=N,fsdp=N", help="devices along each axis; on a CPU they are virtual"
+        )
+        noun.add_argument(
+            "--runs", type=_whole(7), default=7, metavar="N", help="in turn; the fastest counts"
+        )
+    return loss, step
+
+
+def _whole(least: int):
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdigit() and least <= int(text[:20]) < 2**31:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number from {least} to {2**31 - 1}")
+
+    return parse
+
+
+def _scale(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= 1000:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: give a number over 0 and up to 1000")
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The parsed line; `overrides` holds (dotted key, text) of every --config.key=value."""
-    command = arguments[0] if arguments and arguments[0] in COMMANDS else None
+    command = next((c for c in (" ".join(arguments[:2]), *arguments[:1]) if c in FLAGS), None)
     # Before argparse, which would call the flag that was meant missing and not name the misspelt one.
     for text in arguments if command else arguments[:1]:
         if text.startswith("--") and text.partition("=")[0] not in FLAGS[command]:
@@ -102,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check_override(text: str, command: str | None) -> None:
-    if text.startswith("--config.") and command == "train":
+    if text.startswith("--config.") and command in _WITH_OVERRIDES:
         return
     close = difflib.get_close_matches(text.partition("=")[0], FLAGS[command], n=1, cutoff=0.5)
     if text.startswith("--config") and command == "eval":

@@ -18,6 +18,7 @@ FLOORS = [
     {"data"},
     {"evaluation"},
     {"training"},
+    {"benchmarks"},
     {"commands"},
     {"cli"},
 ]

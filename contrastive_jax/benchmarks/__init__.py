@@ -1,0 +1,1 @@
+"""What `contrastive-jax bench` measures: our own programs, this machine's matmul, and other libraries."""
