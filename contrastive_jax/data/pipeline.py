@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from jaxtyping import Int64, Shaped
 
     from contrastive_jax.data.records import Source
+
+    Rows = slice | Int64[np.ndarray, " b"]
 
 _log = logging.getLogger(__name__)
 _TRIES = 16  # successive broken records of a row, after which the source as a whole is to blame
@@ -47,36 +50,49 @@ class View(Protocol):
 class Sampler(Protocol):
     """The record indices of a step's batch, or of some rows of it."""
 
-    def __call__(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "b members"]: ...
+    def __call__(self, step: int, rows: Rows = slice(None)) -> Int64[np.ndarray, "b members"]: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class _Steps:
-    """The batch of every step, made when it is asked for: a pure function of the seed and the step."""
+    """The batch of every step, or the pieces of it, made when asked for: a pure function of seed and step."""
 
     source: Source
     sampler: Sampler
     views: Mapping[str, View]
     fields: tuple[str, ...]
     seed: int
-    length: int
-    rows: slice
+    steps: int
+    rows: Sequence[Rows]  # of each piece
+    readings: int
+
+    @property
+    def a_step(self) -> int:
+        """Elements that a step is made of."""
+        return self.readings * len(self.rows)
 
     def __len__(self) -> int:
-        return self.length
+        return self.steps * self.a_step
 
-    def __getitem__(self, step: int) -> dict[str, Any]:
-        indices = self.sampler(step, self.rows)
+    def first_reading(self, element: int) -> bool:
+        """Whether the element is of the first reading of its step."""
+        return element % self.a_step < len(self.rows)
+
+    def __getitem__(self, element: int) -> dict[str, Any]:
+        rows = self.rows[element % len(self.rows)]
+        step = element // self.a_step
+        level = logging.WARNING if self.first_reading(element) else logging.DEBUG
+        indices = self.sampler(step, rows)
+        numbers = itertools.count(rows.start or 0) if isinstance(rows, slice) else rows.tolist()
         streams = {name: Streams(self.seed, f"view {name}") for name in self.views}
-        first = self.rows.start or 0
         examples, values, broken = [], [], 0
-        for row, members in enumerate(indices, first):
+        for row, members in zip(numbers, indices):
             for attempt in range(1, _TRIES + 1):
                 try:
                     example, value = self._example(members, step, row, streams)
                     break
                 except BrokenRecord as error:
-                    _log.warning("%s; another record takes its place", error)
+                    _log.log(level, "%s; another record takes its place", error)
                     broken += 1
                     # The next index of the same stream: this row's records in a later step, which
                     # other rows and other hosts need not know of.
@@ -109,12 +125,12 @@ class Batches:
     """An iterator of batches; `close` stops its threads and processes, as does leaving a `with`."""
 
     def __init__(
-        self, dataset: grain.IterDataset, lifeline: Lifeline, name: str, broken_share: float
+        self, dataset: grain.IterDataset, of_steps: _Steps, lifeline: Lifeline, broken_share: float
     ) -> None:
-        self._iterator, self._lifeline = iter(dataset), lifeline
-        self._name, self._share = name, broken_share
+        self._iterator, self._of_steps, self._lifeline = iter(dataset), of_steps, lifeline
+        self._share = broken_share
         self._starts_workers = lifeline.address is not None
-        self._seen = self._broken = 0
+        self._taken = self._seen = self._broken = 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
@@ -127,13 +143,15 @@ class Batches:
             self.close()
             raise
         self._starts_workers = False
-        self._seen += len(next(iter(batch["views"].values())))
-        self._broken += int(batch["broken"])
+        if self._of_steps.first_reading(self._taken):
+            self._seen += len(next(iter(batch["views"].values())))
+            self._broken += int(batch["broken"])
+        self._taken += 1
         if self._broken > self._share * max(self._seen, _FIRST_EXAMPLES):
             self.close()
             raise InputError(
-                f"source {self._name}: {self._broken} of {self._seen} records cannot be read, more than "
-                f"data.broken_share={self._share} allows; mend the source or raise it"
+                f"source {self._of_steps.source.name}: {self._broken} of {self._seen} records cannot be "
+                f"read, more than data.broken_share={self._share} allows; mend the source or raise it"
             )
         return batch
 
@@ -158,7 +176,8 @@ def batches(
     seed: int,
     start: int = 0,
     steps: int,
-    rows: slice = slice(None),
+    rows: Rows | Int64[np.ndarray, "count b"] = slice(None),
+    readings: int = 1,
     workers: int = 0,
     prefetch: int = 4,
     broken_share: float = 0.01,
@@ -179,19 +198,24 @@ def batches(
         seed: of the views' random numbers.
         start: the first step.
         steps: the step to stop before.
-        rows: the rows of the global batch that this process reads, with a step of 1.
+        rows: the rows of the global batch that this process reads, with a step of 1. An array [count, b]
+            cuts the batch into pieces: each comes as a batch of its own, piece after piece.
+        readings: how often the pieces of a step come before those of the next step: the same examples
+            again, whose broken records are counted and logged the first time only.
         workers: processes that read ahead; 0 reads ahead in a thread.
-        prefetch: batches read ahead, in each worker.
+        prefetch: batches, or pieces, read ahead in each worker.
         broken_share: share of records that may be broken (of at least 1,000).
 
     Raises:
         InputError: while iterating, when the share is passed.
     """
     check_members(views, sampler)
-    of_steps = _Steps(source, sampler, dict(views), tuple(fields), seed, steps, rows)
+    pieces = [rows] if isinstance(rows, slice) else rows
+    of_steps = _Steps(source, sampler, dict(views), tuple(fields), seed, steps, pieces, readings)
     ahead = max(prefetch, 1)
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=ahead)
-    dataset = grain.MapDataset.source(of_steps).slice(slice(start, steps)).to_iter_dataset(options)
+    dataset = grain.MapDataset.source(of_steps).slice(slice(start * of_steps.a_step, None))
+    dataset = dataset.to_iter_dataset(options)
     lifeline = Lifeline(workers)
     if workers:
         _parse_flag("grain_enable_multiprocess_worker_profiling")
@@ -199,7 +223,7 @@ def batches(
             grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=ahead),
             worker_init_fn=functools.partial(start_worker, lifeline.address),
         )
-    return Batches(dataset, lifeline, source.name, broken_share)
+    return Batches(dataset, of_steps, lifeline, broken_share)
 
 
 def check_members(views: Mapping[str, View], sampler: Sampler) -> None:

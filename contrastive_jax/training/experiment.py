@@ -21,8 +21,12 @@ from contrastive_jax.distributed.sharding import shardings
 from contrastive_jax.encoders.heads import KINDS as HEADS
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import optimizer
+from contrastive_jax.training.microbatch import Cut
+from contrastive_jax.training.out_of_core import OutOfCore
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.step import train_step
+
+MODES = ("in_core", "out_of_core")
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ class Evaluation:
 @dataclass(frozen=True)
 class Config:
     """The top-level keys of every config. batch_size: the contrastive batch; microbatch: examples that a
-    device encodes at once (None: all of its share)."""
+    device encodes at once (None: all of its share); mode: in_core, or out_of_core for a batch whose inputs
+    do not fit, which is then read twice, a microbatch for every device at a time."""
 
     steps: int
     batch_size: int
@@ -80,6 +85,7 @@ class Config:
     heads: Annotated[dict, Named(Kind(HEADS))] = field(default_factory=dict)
     seed: int = 0
     microbatch: int | None = None
+    mode: str = "in_core"
     mesh: MeshShape = MeshShape()
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
@@ -182,9 +188,18 @@ class Experiment:
         return make(jax.random.key(self.config.seed))
 
     def train_step(self):
-        """The jitted step (state, batch) -> (state, metrics); it consumes the state."""
+        """The jitted step in core, (state, batch) -> (state, metrics); it consumes the state."""
         step = functools.partial(train_step, self.graph, self.losses, self.optimizer, self.config.microbatch)
         return jax.jit(step, donate_argnums=0, out_shardings=(self.state_shardings, replicated(self.mesh)))
+
+    @property
+    def cut(self) -> Cut:
+        """How a batch is read out of core."""
+        return Cut(self.config.batch_size, batch_shards(self.mesh), self.config.microbatch)
+
+    def out_of_core_step(self) -> OutOfCore:
+        """The step for `mode="out_of_core"`; like the other one it wants the mesh to be the ambient one."""
+        return OutOfCore(self.graph, self.losses, self.optimizer, self.mesh, self.cut, self.state_structure)
 
 
 def _open(key: str, spec: str) -> Source:
@@ -228,6 +243,8 @@ def _check_numbers(config: Config) -> None:
         raise InputError(f"config.seed={config.seed}: give a whole number from 0 to {2**32 - 1}")
     if not 0 <= config.data.broken_share <= 1:
         raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
+    if config.mode not in MODES:
+        raise InputError(f"config.mode={config.mode} is unknown; {nearest(config.mode, MODES)}")
     if not config.losses:
         raise InputError("config.losses is empty: name at least one loss")
 
@@ -238,6 +255,11 @@ def _check_division(config: Config, shards: int) -> None:
         raise InputError(
             f"config.batch_size={batch} does not divide over {shards} devices: "
             f"give a multiple of {shards}, such as {-(-batch // shards) * shards}"
+        )
+    if config.mode == "out_of_core" and microbatch is None:
+        raise InputError(
+            "config.mode=out_of_core reads the batch in microbatches and config.microbatch is None: "
+            f"give a divisor of {batch // shards}, the examples of a device"
         )
     if microbatch is not None and (batch // shards) % microbatch:
         raise InputError(

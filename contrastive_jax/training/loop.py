@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from contrastive_jax.data.pipeline import batches
+from contrastive_jax.data.pipeline import Batches, batches
 from contrastive_jax.data.tokenizers import Tokenizer
 from contrastive_jax.data.views import Text
 from contrastive_jax.distributed.mesh import by_example
@@ -30,6 +30,9 @@ from contrastive_jax.training.workdir import write_json
 from contrastive_jax.training.writers import MetricsFile, Progress, TensorBoard
 
 log = logging.getLogger(__name__)
+
+Advance = Callable[[TrainState], tuple[TrainState, Mapping[str, jax.Array], int]]
+_SECONDS_BETWEEN_LOOKS = 0.005
 
 
 class Stopped(Exception):  # noqa: N818
@@ -47,10 +50,11 @@ class Run:
         self.experiment, self.config, self.path, self.stop = experiment, experiment.config, path, stop
         experiment.check_data()
         self.views = bind_tokenizer(experiment, path, train=True)
-        # Virtual CPU devices share one pool of threads: the collectives of two steps under way can
+        # Virtual CPU devices share one pool of threads: the collectives of two programs under way can
         # starve each other for ever.
         devices = experiment.mesh.devices
         self._one_at_a_time = devices.size > 1 and devices.flat[0].platform == "cpu"
+        self._out_of_core = self.config.mode == "out_of_core"
         self.tensorboard: TensorBoard | None = None
         self.metrics = MetricsFile(path / "metrics.jsonl")
         self.checkpoints = Checkpoints(
@@ -86,8 +90,37 @@ class Run:
     def _train(self, state: TrainState, start: int) -> TrainState:
         if start >= self.config.steps:
             return state
-        data = self.config.data
-        stream = batches(
+        with self._batches(start) as stream:
+            if start:
+                self._evaluate_if_due(state, start)
+            advance = self._out_of_core_step(stream) if self._out_of_core else self._in_core_step(stream)
+            self._logged_at, self._logged_step = time.perf_counter(), start
+            unsettled: tuple[int, Mapping, int] | None = None
+            for number in range(start + 1, self.config.steps + 1):
+                try:
+                    state, metrics, broken = advance(state)
+                except (Stopped, OSError):
+                    # In the middle of a step out of core, whose state is still the one before it.
+                    if self._out_of_core and number - 1 > start:
+                        self.checkpoints.save(number - 1, state)
+                    raise
+                # The metrics of a step are read while the next one runs.
+                if unsettled:
+                    self._settle(*unsettled)
+                unsettled = number, metrics, broken
+                if self._one_at_a_time or self._out_of_core or self._pause_after(number):
+                    self._settle(*unsettled)
+                    unsettled = None
+                    if self._pause_after(number):
+                        self._pause(state, number)
+        return state
+
+    def _batches(self, start: int) -> Batches:
+        """The batches from step `start` on; out of core the pieces of each, twice."""
+        data, pieces = self.config.data, {}
+        if self._out_of_core:
+            pieces = {"rows": self.experiment.cut.rows(), "readings": 2}
+        return batches(
             self.experiment.source,
             self.experiment.sampler,
             self.views,
@@ -98,26 +131,30 @@ class Run:
             workers=data.workers,
             prefetch=data.prefetch,
             broken_share=data.broken_share,
+            **pieces,
         )
-        with stream:
-            if start:
-                self._evaluate_if_due(state, start)
-            step = self.experiment.train_step()
-            self._logged_at, self._logged_step = time.perf_counter(), start
-            unsettled: tuple[int, Mapping, int] | None = None
-            for number, batch in enumerate(stream, start + 1):
-                broken = int(batch.pop("broken"))
-                state, metrics = step(state, jax.device_put(batch, by_example(self.experiment.mesh)))
-                # The metrics of a step are read while the next one runs.
-                if unsettled:
-                    self._settle(*unsettled)
-                unsettled = number, metrics, broken
-                if self._one_at_a_time or self._pause_after(number):
-                    self._settle(*unsettled)
-                    unsettled = None
-                    if self._pause_after(number):
-                        self._pause(state, number)
-        return state
+
+    def _in_core_step(self, stream: Batches) -> Advance:
+        step = self.experiment.train_step()
+
+        def advance(state):
+            batch = next(stream)
+            broken = int(batch.pop("broken"))
+            return *step(state, jax.device_put(batch, by_example(self.experiment.mesh))), broken
+
+        return advance
+
+    def _out_of_core_step(self, stream: Batches) -> Advance:
+        step, ahead = self.experiment.out_of_core_step(), 0 if self._one_at_a_time else 1
+
+        def wait(output):
+            # A signal is not seen in the middle of a wait, and a program may take minutes.
+            while not output.is_ready():
+                self._check_stop()
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            self._check_stop()
+
+        return lambda state: step(state, stream, wait, ahead)
 
     def _pause_after(self, step: int) -> bool:
         due = self.checkpoints.due(step) or self._evaluation_due(step)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from contrastive_jax.distributed.mesh import batch_shards
 from contrastive_jax.distributed.sharding import constrain
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Key
+    from jaxtyping import Array, Float, Int, Int64, Key
 
 
 def encode(
@@ -44,6 +47,43 @@ def encode(
     encoded = jax.lax.map(lambda xs: jax.checkpoint(function)(*xs), (split(view), split(keys)))
     encoded = _by_example(encoded).reshape(count, shards, microbatch, -1).swapaxes(0, 1)
     return constrain(encoded.reshape(examples, -1), ("batch", None))
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a batch is cut into pieces: each holds the next `microbatch` examples of every device's share.
+
+    So a piece that is sharded by example lies where its rows lie in the whole batch.
+    """
+
+    batch_size: int
+    shards: int
+    microbatch: int
+
+    @property
+    def count(self) -> int:
+        """Pieces of a batch."""
+        return self.batch_size // (self.shards * self.microbatch)
+
+    def rows(self) -> Int64[np.ndarray, "count size"]:
+        """The rows of the global batch in each piece."""
+        rows = np.arange(self.batch_size).reshape(self.shards, self.count, self.microbatch)
+        return rows.swapaxes(0, 1).reshape(self.count, -1)
+
+    def positions(self, piece: Int[Array, ""]) -> Int[Array, " size"]:
+        """One row of `rows`, inside a program."""
+        first = jnp.arange(self.shards)[:, None] * self.count + piece
+        return (first * self.microbatch + jnp.arange(self.microbatch)).reshape(-1)
+
+    def put(self, whole: Array, piece: Int[Array, ""], part: Float[Array, "size ..."]) -> Array:
+        """`whole` [shards, count, microbatch, ...] with one piece written into it."""
+        part = part.reshape(self.shards, 1, self.microbatch, *part.shape[1:])
+        return jax.lax.dynamic_update_slice_in_dim(whole, part, piece, axis=1)
+
+    def take(self, whole: Array, piece: Int[Array, ""]) -> Float[Array, "size ..."]:
+        """The piece that `put` wrote."""
+        part = jax.lax.dynamic_index_in_dim(whole, piece, axis=1, keepdims=False)
+        return part.reshape(self.shards * self.microbatch, *part.shape[2:])
 
 
 def _by_example(x: Array) -> Array:

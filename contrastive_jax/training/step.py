@@ -14,27 +14,59 @@ from contrastive_jax.training.microbatch import encode
 from contrastive_jax.training.state import TrainState
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float, Key, PyTree
+    from jaxtyping import Array, Float, Int, Key, PyTree
 
     from contrastive_jax.losses.loss import ConfiguredLoss
 
 
-def embeddings(
-    graph: Graph, params: PyTree, views: Mapping[str, Array], key: Key[Array, ""], microbatch: int | None
-) -> dict[str, Float[Array, "B d"]]:
-    """The training embedding of every branch, of the global batch."""
+def encode_branches(
+    graph: Graph,
+    params: PyTree,
+    views: Mapping[str, Array],
+    key: Key[Array, ""],
+    microbatch: int | None,
+    positions: Int[Array, " B"] | None = None,
+) -> dict[str, Float[Array, "B H"]]:
+    """What the encoder of every branch makes of the examples.
+
+    key: of the step; positions: the examples' places in the global batch, None for the whole of it.
+    """
     result = {}
     for name, branch in graph.branches.items():
         view = views[branch.view]
-        keys = graph.keys(key, name, jnp.arange(len(view)))
-        encoded = encode(
+        result[name] = encode(
             lambda view, keys, name=name: graph.encode(params, name, view, train=True, key=keys),
             view,
-            keys,
+            graph.keys(key, name, jnp.arange(len(view)) if positions is None else positions),
             microbatch,
         )
-        result[name] = graph.finish(params, name, encoded, train=True, key=keys)
     return result
+
+
+def loss_of_encoded(
+    graph: Graph,
+    losses: Mapping[str, ConfiguredLoss],
+    params: PyTree,
+    encoded: Mapping[str, Float[Array, "B H"]],
+    fields: Mapping[str, Array],
+    key: Key[Array, ""],
+) -> tuple[Float[Array, ""], dict[str, Array]]:
+    """The weighted sum of all losses, and their metrics as "loss name/metric".
+
+    encoded: what `encode_branches` gave; of `params` only the heads' and the losses' are read.
+    """
+    embedded = {}
+    for name, rows in encoded.items():
+        keys = graph.keys(key, name, jnp.arange(len(rows)))
+        embedded[name] = graph.finish(params, name, rows, train=True, key=keys)
+    value, metrics = jnp.zeros(()), {}
+    for name, loss in losses.items():
+        result = loss(params["losses"][name], embedded, fields)
+        value += loss.weight * result.value
+        metrics |= {f"{name}/{k}": v for k, v in result.metrics.items()}
+        if len(losses) > 1:
+            metrics[f"{name}/loss"] = result.value
+    return value, metrics
 
 
 def total_loss(
@@ -45,16 +77,22 @@ def total_loss(
     key: Key[Array, ""],
     microbatch: int | None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """The weighted sum of all losses, and their metrics as "loss name/metric"."""
-    embedded = embeddings(graph, params, batch["views"], key, microbatch)
-    value, metrics = jnp.zeros(()), {}
-    for name, loss in losses.items():
-        result = loss(params["losses"][name], embedded, batch["fields"])
-        value += loss.weight * result.value
-        metrics |= {f"{name}/{k}": v for k, v in result.metrics.items()}
-        if len(losses) > 1:
-            metrics[f"{name}/loss"] = result.value
-    return value, metrics
+    """`loss_of_encoded` of a batch that lies in memory whole."""
+    encoded = encode_branches(graph, params, batch["views"], key, microbatch)
+    return loss_of_encoded(graph, losses, params, encoded, batch["fields"], key)
+
+
+def updated(
+    losses: Mapping[str, ConfiguredLoss],
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    gradients: PyTree,
+) -> TrainState:
+    """The next state: one update of the optimizer, then the losses' parameters within their bounds."""
+    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    projected = {name: loss.project(params["losses"][name]) for name, loss in losses.items()}
+    return state._replace(step=state.step + 1, params={**params, "losses": projected}, opt_state=opt_state)
 
 
 def train_step(
@@ -76,8 +114,5 @@ def train_step(
         return total_loss(graph, losses, params, batch, key, microbatch)
 
     (value, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    projected = {name: loss.project(params["losses"][name]) for name, loss in losses.items()}
-    state = state._replace(step=state.step + 1, params={**params, "losses": projected}, opt_state=opt_state)
-    return state, {"loss": value, "gradient_norm": optax.tree.norm(gradients), **metrics}
+    metrics |= {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
+    return updated(losses, optimizer, state, gradients), metrics

@@ -14,7 +14,10 @@ from contrastive_jax.errors import InputError
 log = logging.getLogger(__name__)
 
 # These change how fast a run goes or what it writes, never what it learns.
-FREE_KEYS = ("mesh", "microbatch", "checkpoint", "logging", "evaluation", "data.workers", "data.prefetch")
+FREE_KEYS = (
+    *("mesh", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
+    *("data.workers", "data.prefetch"),
+)
 _ABSENT = object()
 
 

@@ -1,0 +1,293 @@
+"""One exact step of a batch whose inputs never lie in memory together (`mode="out_of_core"`).
+
+The batch is read twice, a piece at a time. The first reading keeps what the encoders make of every example;
+from that come the loss and its gradient with respect to these vectors. The second reading encodes every piece
+again, with the same random numbers, and pulls that gradient back into the encoders' parameters. By the chain
+rule the sum over the pieces is the gradient of the whole batch; nothing is approximated.
+
+Source: Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (GradCache),
+arXiv 2101.06983.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from contrastive_jax.branches import Graph
+from contrastive_jax.distributed.mesh import by_example, replicated
+from contrastive_jax.training.microbatch import Cut
+from contrastive_jax.training.state import TrainState
+from contrastive_jax.training.step import encode_branches, loss_of_encoded, updated
+
+if TYPE_CHECKING:
+    from jax.sharding import AbstractMesh, Mesh
+    from jaxtyping import Array, Float, Int, Key, PyTree
+
+    from contrastive_jax.losses.loss import ConfiguredLoss
+
+
+class Kept(NamedTuple):
+    """What the first reading leaves, {branch: array}; the first three axes as `Cut.put` has them.
+
+    encoded: [shards, count, microbatch, H]; prints: a number an example, known again in the second reading.
+    """
+
+    encoded: dict[str, Array]
+    prints: dict[str, Array]
+
+
+class Pulled(NamedTuple):
+    """What the second reading adds up.
+
+    gradients: of the encoders' parameters, [summands, ...]. drift: [size], at each place of a piece the
+    largest difference of an example's two encodings, as a part of their length.
+    """
+
+    gradients: PyTree
+    drift: Float[Array, " size"]
+
+
+def summands(mesh: Mesh | AbstractMesh) -> int:
+    """The parts in which a gradient is added up, each on devices of its own.
+
+    Where every device has all parameters each adds up for itself, and they communicate once, at the end.
+    Where parameters are sharded there is one sum, sharded likewise: a sum a device would be as large as all
+    of the parameters. (Manual over `data` and automatic over the other axes would serve both; XLA's
+    partitioner aborts the process on it.)
+    """
+    copies = mesh.shape.get("data", 1)
+    return copies if copies == mesh.size else 1
+
+
+def embed(
+    graph: Graph, cut: Cut, params: PyTree, kept: Kept, views: Mapping, key: Key[Array, ""], piece
+) -> tuple[Kept, Int[Array, ""]]:
+    """The first reading of a piece; the number is `piece` + 1, for those who wait for the program."""
+    encoded = encode_branches(graph, params, views, key, None, cut.positions(piece))
+    prints = {name: _print(rows) for name, rows in encoded.items()}
+    put = functools.partial(jax.tree.map, lambda whole, part: cut.put(whole, piece, part))
+    return Kept(put(kept.encoded, encoded), put(kept.prints, prints)), piece + 1
+
+
+def loss_and_gradients(
+    graph: Graph,
+    losses: Mapping[str, ConfiguredLoss],
+    params: PyTree,
+    encoded: dict[str, Array],
+    fields: Mapping[str, Array],
+    key: Key[Array, ""],
+) -> tuple[tuple[Float[Array, ""], dict], tuple[PyTree, dict[str, Array]]]:
+    """(value, metrics), and the gradients of {"heads", "losses"} and of `encoded`, in its layout."""
+
+    def objective(own, encoded):
+        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in encoded.items()}
+        return loss_of_encoded(graph, losses, own, rows, fields, key)
+
+    own = {name: part for name, part in params.items() if name != "encoders"}
+    return jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(own, encoded)
+
+
+def pull_back(
+    graph: Graph,
+    cut: Cut,
+    encoders: PyTree,
+    pulled: Pulled,
+    prints: dict[str, Array],
+    cotangents: dict[str, Array],
+    views: Mapping,
+    key: Key[Array, ""],
+    piece: Int[Array, ""],
+) -> tuple[Pulled, Int[Array, ""]]:
+    """The second reading of a piece, added to `pulled`; the number as in `embed`."""
+
+    def on_own_rows(encoders, pulled, prints, cotangents, views, positions, key):
+        def forward(encoders):
+            return encode_branches(graph, {"encoders": encoders}, views, key, None, positions)
+
+        encoded, pull = jax.vjp(forward, encoders)
+        (gradients,) = pull(cotangents)
+        drift = pulled.drift
+        for name, rows in encoded.items():
+            size = jnp.maximum(jnp.linalg.norm(rows, axis=-1), 1e-12)
+            drift = jnp.maximum(drift, jnp.abs(_print(rows) - prints[name]) / size)
+        return Pulled(jax.tree.map(lambda total, g: total + g, pulled.gradients, gradients), drift)
+
+    local = on_own_rows
+    if summands(jax.sharding.get_abstract_mesh()) > 1:
+        rows, everywhere = P("data"), P()
+        local = jax.shard_map(
+            on_own_rows,
+            in_specs=(everywhere, rows, rows, rows, rows, rows, everywhere),
+            out_specs=rows,
+            check_vma=False,
+        )
+    take = functools.partial(jax.tree.map, lambda whole: cut.take(whole, piece))
+    pulled = local(encoders, pulled, take(prints), take(cotangents), views, cut.positions(piece), key)
+    return pulled, piece + 1
+
+
+def whole_gradient(own: PyTree, pulled: Pulled) -> PyTree:
+    """The gradient of all parameters: {"encoders", "heads", "losses"}."""
+    return {**own, "encoders": jax.tree.map(lambda g: g.sum(0), pulled.gradients)}
+
+
+class OutOfCore:
+    """The step of one run: `(state, pieces) -> (state, metrics, broken records)`, its programs compiled once.
+
+    `gradients` is the step without its update.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        losses: Mapping[str, ConfiguredLoss],
+        optimizer: optax.GradientTransformation,
+        mesh: Mesh,
+        cut: Cut,
+        state: TrainState,
+    ) -> None:
+        """state: its structure, shapes and shardings."""
+        self.graph, self.losses, self.optimizer, self.mesh, self.cut = graph, losses, optimizer, mesh, cut
+        kept, pulled = self._structures(state.params["encoders"])
+        shardings = functools.partial(jax.tree.map, lambda x: x.sharding)
+        self._empty = jax.jit(
+            lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (kept, pulled)),
+            out_shardings=shardings((kept, pulled)),
+        )
+        self._embed = jax.jit(
+            functools.partial(embed, graph, cut),
+            donate_argnums=1,
+            out_shardings=(shardings(kept), replicated(mesh)),
+        )
+        own = {name: part for name, part in shardings(state.params).items() if name != "encoders"}
+        self._loss = jax.jit(
+            functools.partial(loss_and_gradients, graph, losses),
+            donate_argnums=1,
+            out_shardings=(replicated(mesh), (own, shardings(kept.encoded))),
+        )
+        self._pull_back = jax.jit(
+            functools.partial(pull_back, graph, cut),
+            donate_argnums=1,
+            out_shardings=(shardings(pulled), replicated(mesh)),
+        )
+        self._update = jax.jit(
+            self._updated, donate_argnums=0, out_shardings=(shardings(state), replicated(mesh))
+        )
+
+    def __call__(
+        self, state: TrainState, pieces: Iterator[dict], wait: Callable[[Array], None], ahead: int = 1
+    ) -> tuple[TrainState, dict[str, Array], int]:
+        """One update, as `train_step` makes it; `state` is consumed by the very last program.
+
+        pieces: twice the pieces of a batch, {"views", "fields", "broken"} in numpy, rows as `cut` has them.
+        wait: is given an array to wait for; what it raises ends the step and leaves `state` as it is.
+        ahead: programs that may be under way while the next one is prepared.
+        Raises OSError if the second reading meets other broken records than the first one.
+        """
+        key = jax.random.fold_in(state.key, state.step)
+        (value, metrics), own, pulled, broken = self.gradients(state.params, key, pieces, wait, ahead)
+        wait(pulled.drift)
+        state, metrics = self._update(state, pulled, own, value, metrics)
+        return state, metrics, broken
+
+    def gradients(
+        self, params: PyTree, key: Key[Array, ""], pieces: Iterator[dict], wait=jax.block_until_ready, ahead=1
+    ) -> tuple[tuple[Float[Array, ""], dict], PyTree, Pulled, int]:
+        """(value, metrics), the gradients of heads and losses, what was pulled back, broken records."""
+        kept, pulled = self._empty()
+        fields: dict[str, np.ndarray] = {}
+        broken, pace = [], _Pace(wait, ahead)
+        for piece, rows in enumerate(self.cut.rows()):
+            batch = next(pieces)
+            broken.append(int(batch["broken"]))
+            for name, values in batch["fields"].items():
+                fields.setdefault(name, np.empty(self.cut.batch_size, values.dtype))[rows] = values
+            kept, done = self._embed(params, kept, self._placed(batch["views"]), key, np.int32(piece))
+            pace(done)
+        found, (own, cotangents) = self._loss(params, kept.encoded, self._placed(fields), key)
+        wait(found[0])
+        for piece in range(self.cut.count):
+            batch = next(pieces)
+            if int(batch["broken"]) != broken[piece]:
+                raise OSError(
+                    f"a batch was read twice and was not the same: {broken[piece]} broken records of piece "
+                    f"{piece}, then {int(batch['broken'])}; see to the source and run the same command again"
+                )
+            pulled, done = self._pull_back(
+                params["encoders"],
+                pulled,
+                kept.prints,
+                cotangents,
+                self._placed(batch["views"]),
+                key,
+                np.int32(piece),
+            )
+            pace(done)
+        return found, own, pulled, sum(broken)
+
+    def _updated(self, state, pulled, own, value, metrics):
+        gradients = whole_gradient(own, pulled)
+        metrics |= {
+            "loss": value,
+            "gradient_norm": optax.tree.norm(gradients),
+            "embedding_drift": pulled.drift.max(),
+        }
+        return updated(self.losses, self.optimizer, state, gradients), metrics
+
+    def _placed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
+        return jax.device_put(dict(arrays), by_example(self.mesh))
+
+    def _structures(self, encoders: PyTree) -> tuple[Kept, Pulled]:
+        """What the readings fill, from shapes alone."""
+        cut, size = self.cut, self.cut.shards * self.cut.microbatch
+        views = {n: jax.ShapeDtypeStruct((size, *v.shape), v.dtype) for n, v in self.graph.views.items()}
+        encoded = jax.eval_shape(
+            lambda encoders, views: encode_branches(
+                self.graph, {"encoders": encoders}, views, jax.random.key(0), None, jnp.arange(size)
+            ),
+            encoders,
+            views,
+        )
+        rows = by_example(self.mesh)
+
+        def kept(x, shape):
+            return jax.ShapeDtypeStruct(
+                (cut.shards, cut.count, cut.microbatch, *shape), x.dtype, sharding=rows
+            )
+
+        def summed(x):
+            shape = (summands(self.mesh), *x.shape)
+            placed = NamedSharding(self.mesh, P("data" if shape[0] > 1 else None, *x.sharding.spec))
+            return jax.ShapeDtypeStruct(shape, jnp.promote_types(jnp.float32, x.dtype), sharding=placed)
+
+        vectors = {name: kept(x, x.shape[1:]) for name, x in encoded.items()}
+        prints = {name: kept(x, ()) for name, x in encoded.items()}
+        drift = jax.ShapeDtypeStruct((size,), jnp.float32, sharding=rows)
+        return Kept(vectors, prints), Pulled(jax.tree.map(summed, encoders), drift)
+
+
+class _Pace:
+    """Lets `ahead` programs be under way and no more, so that no inputs pile up on the device."""
+
+    def __init__(self, wait: Callable[[Array], None], ahead: int) -> None:
+        self._wait, self._ahead, self._under_way = wait, ahead, deque()
+
+    def __call__(self, output: Array) -> None:
+        self._under_way.append(output)
+        while len(self._under_way) > self._ahead:
+            self._wait(self._under_way.popleft())
+
+
+def _print(rows: Float[Array, "b H"]) -> Float[Array, " b"]:
+    """One number of each vector, which two different vectors hardly share."""
+    return rows @ jnp.cos(jnp.arange(rows.shape[-1], dtype=rows.dtype))
