@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -82,7 +83,7 @@ def _check_installed(peers: dict[str, Peer], python: str | None) -> None:
     modules = ["torch", *(peer.module for peer in peers.values())]
     try:
         missing = missing_modules(python or sys.executable, modules)
-    except (OSError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         raise InputError(f"--peer-python {python}: does not run: {error}") from error
     packages = {"torch": "torch", **{peer.module: peer.package for peer in peers.values()}}
     wanted = [package for module, package in packages.items() if module in missing]
