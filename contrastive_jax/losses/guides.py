@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses.pairs import relation
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
+from contrastive_jax.similarity.tiles import products
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float
@@ -48,10 +49,13 @@ def attach_guide(
 
 
 def false_negative(rows: dict[str, Array], columns: dict[str, Array]) -> Bool[Array, "r c"]:
-    """Where the guide finds a pair more alike than it found the row's positive."""
-    dtype = jnp.promote_types(jnp.float32, rows["guide"].dtype)
-    similarity = jnp.matmul(rows["guide"], columns["guide"].T, preferred_element_type=dtype)
-    return similarity > rows["threshold"][:, None]
+    """Where the guide finds a pair more alike than it found the row's positive.
+
+    It knows nothing of columns marked `extra`.
+    """
+    similarity = products(rows["guide"], columns["guide"])
+    found = similarity > rows["threshold"][:, None]
+    return found & ~columns["extra"][None, :] if "extra" in columns else found
 
 
 def _guide_scores(dots, rows, columns, shared) -> Scores:
