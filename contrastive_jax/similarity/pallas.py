@@ -1,0 +1,231 @@
+"""One device's sweeps over a `Dot` tile by kernels: what `scan` does with the steps of these names.
+
+No pair's score is kept. The forward sums E_ij = exp(l_ij - shift) along rows and columns while the product
+is in registers. The backward computes the product again, forms each pair's cotangent in float32 and writes
+it, in the embeddings' dtype, for some rows at a time; library products add it to the gradients. That makes
+2 + 6 products of R x C x d, and 6 for a total with its gradients.
+
+problem, needs, shared, rows, columns stand for what they are in `steps`. Gradients are lists as long as the
+floating leaves, in float32, with None where none is wanted.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax.similarity.pallas_sweep import Given, Kernels, prepare, sweep
+from contrastive_jax.similarity.pallas_tile import UnsupportedError, is_soft, scores, slopes
+from contrastive_jax.similarity.scores import Needs, Problem, pairs
+from contrastive_jax.similarity.steps import ShiftedSums, SideCotangents
+from contrastive_jax.similarity.tiles import Dot, Side
+
+if TYPE_CHECKING:
+    from jaxtyping import Array, Float
+
+LOG2_E = 1.4426950408889634
+
+
+def unsupported(problem: Problem, needs: Needs, shared, rows: Side, columns: Side) -> str | None:
+    """Why the sweeps below cannot serve a tile; None where they can. Arrays may be shapes with dtypes.
+
+    Embeddings must be [n, d] in float32, bfloat16 or float16, other leaves one number an example, the
+    leaves of `shared` scalars, and the tile nothing but arithmetic on each pair.
+    """
+    if not isinstance(problem.tile, Dot):
+        return "the tile is no Dot"
+    splits = (problem.row_split, rows), (problem.column_split, columns)
+    embeddings = [problem.tile.apart(split.together(x.floating, x.others))[0] for split, x in splits]
+    for x in embeddings:
+        if x.ndim != 2 or x.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
+            return f"embeddings are {x.dtype}{list(x.shape)}"
+    if embeddings[0].dtype != embeddings[1].dtype:
+        return f"embeddings are {embeddings[0].dtype} in rows and {embeddings[1].dtype} in columns"
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    extras = [SideCotangents(*[jax.ShapeDtypeStruct(x.shape[:1], jnp.float32)] * 4) for x in embeddings]
+    try:
+        prepare(
+            problem, partial(_pulled, problem, needs), shared, rows, columns, (*extras, number), Kernels()
+        )
+    except UnsupportedError as error:
+        return str(error)
+    return None
+
+
+def shifted_sums(
+    problem: Problem,
+    shared,
+    shift: Float[Array, ""],
+    rows: Side,
+    columns: Side,
+    *,
+    of_columns: bool = True,
+    kernels: Kernels | None = None,
+) -> tuple[ShiftedSums, ShiftedSums | None]:
+    """`ShiftedSums` of the rows, and of the columns if they are asked for, with one exponential a pair."""
+    problem, kernels = _suited(problem, rows, columns, kernels, matrix=False)
+
+    def terms(dots, row: Given, column: Given, common: Given):
+        found = _found(problem, scores(problem.tile, dots, row.tree, column.tree, common.tree), row, column)
+        exponentials = jnp.exp2((found.logits - common.extra) * LOG2_E)
+        anything = weighted = mass = None
+        if found.counted is not None:
+            exponentials = jnp.where(found.counted, exponentials, 0)
+            anything = found.counted.astype(jnp.float32)
+        if found.targets is not None and not problem.diagonal:
+            weighted = jnp.where(found.targets != 0, found.targets * found.logits, 0)
+            mass = found.targets
+        sums = ShiftedSums(exponentials, weighted, mass, anything)
+        return None, sums, sums if of_columns else None
+
+    extras = (), (), jnp.asarray(shift, jnp.float32)
+    swept = sweep(prepare(problem, terms, shared, rows, columns, extras, kernels))
+    return _complete(swept.row), _complete(swept.column) if of_columns else None
+
+
+def statistics_gradient(
+    problem: Problem,
+    needs: Needs,
+    shared,
+    shift: Float[Array, ""],
+    rows: tuple[Side, SideCotangents],
+    columns: tuple[Side, SideCotangents | None],
+    *,
+    kernels: Kernels | None = None,
+) -> tuple[list, list, list]:
+    """What `steps.statistics_gradient` with a shift adds to the gradients of (shared, rows, columns)."""
+    (rows, row), (columns, column) = rows, columns
+    problem, kernels = _suited(problem, rows, columns, kernels, matrix=True)
+    extras = _used(row), _used(column), jnp.asarray(shift, jnp.float32)
+    function = partial(_pulled, problem, needs)
+    work = prepare(problem, function, shared, rows, columns, extras, kernels)
+    return _gradients(problem, needs, work)[1:]
+
+
+def total(
+    problem: Problem, shared, rows: Side, columns: Side, *, kernels: Kernels | None = None
+) -> Float[Array, ""]:
+    """The sum of the tile's values over the pairs that take part."""
+    problem, kernels = _suited(problem, rows, columns, kernels, matrix=False)
+
+    def terms(dots, row: Given, column: Given, common: Given):
+        found = _found(problem, scores(problem.tile, dots, row.tree, column.tree, common.tree), row, column)
+        return None, _kept(found.valid, found.logits), None
+
+    return sweep(prepare(problem, terms, shared, rows, columns, ((), (), ()), kernels)).row.sum()
+
+
+def total_with_gradient(
+    problem: Problem, needs: Needs, shared, rows: Side, columns: Side, *, kernels: Kernels | None = None
+) -> tuple[Float[Array, ""], list, list, list]:
+    """`total`, and its gradients in shared, rows and columns, in one sweep."""
+    problem, kernels = _suited(problem, rows, columns, kernels, matrix=True)
+
+    def terms(dots, row: Given, column: Given, common: Given):
+        trees = row.tree, column.tree, common.tree
+        scored, in_dots, in_leaves = slopes(problem.tile, dots, trees, _besides(problem, needs))
+        found = _found(problem, scored, row, column)
+        slope, *in_leaves = jax.tree.map(
+            lambda slope: _kept(found.valid, slope.logits), [in_dots, *in_leaves], is_leaf=_is_slope
+        )
+        return slope, (_kept(found.valid, found.logits), in_leaves[0], in_leaves[2]), in_leaves[1]
+
+    work = prepare(problem, terms, shared, rows, columns, ((), (), ()), kernels)
+    value, *gradients = _gradients(problem, needs, work)
+    return value.sum(), *gradients
+
+
+def _pulled(problem: Problem, needs: Needs, dots, row: Given, column: Given, common: Given):
+    """The cotangent of each dot, and the terms of the other leaves' gradients.
+
+    Everything is added up in float32: the targets are subtracted before the cast to a narrow dtype.
+    """
+    trees = row.tree, column.tree, common.tree
+    scored, in_dots, in_leaves = slopes(problem.tile, dots, trees, _besides(problem, needs))
+    found = _found(problem, scored, row, column)
+
+    def spread(name):
+        of_rows = getattr(row.extra, name)[:, None]
+        return of_rows + getattr(column.extra, name)[None, :] if column.extra else of_rows
+
+    weight = _kept(found.counted, jnp.exp2((found.logits - common.extra) * LOG2_E) * spread("factor"))
+    second = None
+    if found.targets is not None:
+        weight += spread("target") * found.targets
+        if is_soft(scored) and not problem.diagonal:
+            logits = jnp.where(jnp.isfinite(found.logits), found.logits, 0)
+            second = _kept(found.valid, spread("target") * logits + spread("mass"))
+
+    def pulled(slope):
+        in_logits = weight * slope.logits
+        return in_logits if second is None else in_logits + second * slope.targets
+
+    slope, *in_leaves = jax.tree.map(pulled, [in_dots, *in_leaves], is_leaf=_is_slope)
+    return slope, ((), in_leaves[0], in_leaves[2]), in_leaves[1]
+
+
+def _gradients(problem: Problem, needs: Needs, work) -> tuple:
+    """What the rows found besides gradients, and the gradients of shared, rows and columns."""
+    places = [split.place(problem.tile.embedding) for split in (problem.row_split, problem.column_split)]
+    swept = sweep(work, (needs.rows[places[0]], needs.columns[places[1]]))
+    found, in_rows, in_shared = swept.row
+    flags = _besides(problem, needs)
+    of_rows, of_columns, of_shared = (
+        _merged(flag, values) for flag, values in zip(flags, (in_rows, swept.column, in_shared))
+    )
+    of_rows.insert(places[0], swept.in_rows)
+    of_columns.insert(places[1], swept.in_columns)
+    return found, [None if x is None else x.sum() for x in of_shared], of_rows, of_columns
+
+
+def _suited(problem: Problem, rows: Side, columns: Side, kernels: Kernels | None, matrix: bool):
+    """The problem, ragged where blocks need padding, and the kernels of this device."""
+    embeddings = [
+        side.floating[split.place(problem.tile.embedding)]
+        for split, side in ((problem.row_split, rows), (problem.column_split, columns))
+    ]
+    kernels = kernels or Kernels.of(embeddings[0].dtype)
+    (r, d), c = embeddings[0].shape, len(columns.index)
+    number, chunk, width = kernels.plan(r, c, d, matrix)
+    padded = (number * chunk, width) != (r, c)
+    return problem._replace(ragged=problem.ragged or padded, dtype=jnp.float32), kernels
+
+
+def _found(problem: Problem, scored, row: Given, column: Given):
+    return pairs(problem, scored, *(Side([], [], given.index) for given in (row, column)))
+
+
+def _besides(problem: Problem, needs: Needs) -> tuple[list, list, list]:
+    """What wants a gradient of rows, columns and shared, without the embeddings, which get products."""
+    flags = list(needs.rows), list(needs.columns), list(needs.shared)
+    for side, split in zip(flags, (problem.row_split, problem.column_split)):
+        del side[split.place(problem.tile.embedding)]
+    return flags
+
+
+def _used(side: SideCotangents | None) -> SideCotangents | tuple:
+    """Without the log-sum-exps, which its factor holds already."""
+    return () if side is None else side._replace(lse=())
+
+
+def _complete(found: ShiftedSums) -> ShiftedSums:
+    """Without targets their sums are 0; without masks every row met something."""
+    zeros = jnp.zeros_like(found.sum)
+    defaults = zeros, zeros, zeros, zeros + 1
+    return ShiftedSums(*(default if x is None else x for x, default in zip(found, defaults)))
+
+
+def _kept(condition, x):
+    return x if condition is None else jnp.where(condition, x, 0)
+
+
+def _is_slope(x) -> bool:
+    return hasattr(x, "targets")
+
+
+def _merged(flags, chosen: list) -> list:
+    chosen = iter(chosen)
+    return [next(chosen) if flag else None for flag in flags]

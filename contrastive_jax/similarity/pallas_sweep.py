@@ -1,0 +1,205 @@
+"""One function of pairs swept over all rows and columns of a device by kernels, some rows at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from contrastive_jax.similarity import pallas_gpu, pallas_hopper
+from contrastive_jax.similarity.pallas_gpu import Outputs
+from contrastive_jax.similarity.pallas_tile import Pairs, trace
+from contrastive_jax.similarity.scan import padded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from jaxtyping import Array, Float, PyTree
+
+    from contrastive_jax.similarity.scores import Problem
+    from contrastive_jax.similarity.tiles import Side
+
+
+class Kernels(NamedTuple):
+    """Which kernels run, on so many rows at a time: for sums, and where a matrix is written.
+
+    hopper: for matrices instead of `gpu`; None where the device has no such kernel. matrix_rows None:
+    so many that the matrix has at most 16 bytes an element of the columns' embeddings.
+    """
+
+    gpu: pallas_gpu.Config = pallas_gpu.Config()
+    hopper: pallas_hopper.Config | None = None
+    interpret: bool = False
+    rows: int = 16384
+    matrix_rows: int | None = None
+
+    @classmethod
+    def of(cls, dtype) -> Kernels:
+        """What suits this process's device; anything but a GPU interprets, slowly."""
+        if jax.default_backend() != "gpu":
+            return cls(interpret=True)
+        capability = str(getattr(jax.devices()[0], "compute_capability", ""))
+        fits = capability.startswith("9.") and jnp.finfo(dtype).bits == 16
+        return cls(hopper=pallas_hopper.Config() if fits else None)
+
+    def plan(self, rows: int, columns: int, depth: int, matrix: bool) -> tuple[int, int, int]:
+        """(number of chunks of rows, rows of each, columns), the latter two with their padding."""
+        configs = [self.gpu] + [self.hopper] * (matrix and self.hopper is not None)
+        unit, width = (
+            int(np.lcm.reduce([getattr(c, side) for c in configs])) for side in ("rows", "columns")
+        )
+        longest = self.rows
+        if matrix:
+            longest = self.matrix_rows or min(max(8 * depth, 512), 8192)
+        number = -(-rows // max(longest // unit * unit, unit))
+        return number, -(-rows // (number * unit)) * unit, -(-columns // width) * width
+
+
+class Given(NamedTuple):
+    """What a function of pairs gets of the rows, the columns or `shared`: vectors or scalars.
+
+    index: as in `Side`; tree: the record without its embedding; extra: whatever the sweep knows besides.
+    """
+
+    index: Any
+    tree: PyTree
+    extra: PyTree
+
+
+class Work(NamedTuple):
+    """A traced function of pairs, and what it reads: embeddings, vectors of rows and columns, scalars."""
+
+    traced: Pairs
+    embeddings: tuple[Array, Array]
+    rows: list
+    columns: list
+    scalars: list
+    kernels: Kernels
+
+
+class Swept(NamedTuple):
+    """What all pairs add up to: the matrix's products with columns and with rows, and the terms."""
+
+    in_rows: Float[Array, "R d"] | None
+    in_columns: Float[Array, "C d"] | None
+    row: PyTree
+    column: PyTree
+
+
+def prepare(
+    problem: Problem,
+    function: Callable,
+    shared,
+    rows: Side,
+    columns: Side,
+    extras: Sequence,
+    kernels: Kernels,
+) -> Work:
+    """function(dots [r, c], rows: Given, columns: Given, shared: Given) -> matrix, row terms, column terms.
+
+    Its values are [r, c]; terms are to be summed over the other side. Raises UnsupportedError.
+    """
+    splits = problem.row_split, problem.column_split
+    apart = [
+        problem.tile.apart(split.together(side.floating, side.others))
+        for split, side in zip(splits, (rows, columns))
+    ]
+    trees = [tree for _, tree in apart] + [problem.shared_split.together(*shared)]
+    indices = rows.index, columns.index, ()
+    plain = [_plain(Given(*given)) for given in zip(indices, trees, extras)]
+
+    def flat(dots, *lists):
+        return function(dots, *(restore(values) for (_, restore), values in zip(plain, lists)))
+
+    vectors = [leaves for leaves, _ in plain]
+    return Work(trace(flat, *vectors), tuple(x for x, _ in apart), *vectors, kernels)
+
+
+def _plain(given: Given) -> tuple[list, Callable]:
+    """Its leaves as kernels read them, in 32 bits, and the way back."""
+    leaves, structure = jax.tree.flatten(given)
+    dtypes = [jnp.result_type(x) for x in leaves]
+
+    def wide(dtype):
+        if dtype.itemsize >= 4:
+            return dtype
+        return jnp.float32 if jnp.issubdtype(dtype, jnp.floating) else jnp.int32
+
+    def restore(values):
+        return structure.unflatten(
+            [v != 0 if dtype == jnp.bool_ else v.astype(dtype) for v, dtype in zip(values, dtypes)]
+        )
+
+    def widened(x, dtype):
+        if isinstance(x, jax.ShapeDtypeStruct):
+            return jax.ShapeDtypeStruct(x.shape, wide(dtype))
+        return jnp.asarray(x, wide(dtype))
+
+    return [widened(x, dtype) for x, dtype in zip(leaves, dtypes)], restore
+
+
+def sweep(work: Work, wants: tuple[bool, bool] | None = None) -> Swept:
+    """Every pair once. wants: which embeddings get the matrix's products with the other side's."""
+    (a, b), traced, use = work.embeddings, work.traced, work.kernels
+    sizes, depth = (len(a), len(b)), a.shape[1]
+    number, chunk, width = use.plan(*sizes, depth, wants is not None)
+    a, rows = _filled(a, work.rows, traced.rows, number * chunk)
+    b, columns = _filled(b, work.columns, traced.columns, width)
+    a, b = (jnp.pad(x, ((0, 0), (0, -depth % use.gpu.depth))) for x in (a, b))
+    scalars = [work.scalars[i] for i in traced.scalars]
+
+    def visit(carry, given):
+        in_columns, column_sums = carry
+        a, rows = given
+        matrix, row_sums, more = _products(work, a, b, rows, columns, scalars)
+        in_rows = _product(matrix, b, 1) if wants and wants[0] else None
+        if wants and wants[1]:
+            in_columns = in_columns + _product(matrix, a, 0)
+        return (in_columns, [x + y for x, y in zip(column_sums, more)]), (in_rows, row_sums)
+
+    start = jnp.zeros(b.shape, jnp.float32) if wants and wants[1] else None
+    start = start, [jnp.zeros(width, jnp.float32)] * traced.terms[1].num_leaves
+    given = jax.tree.map(lambda x: x.reshape(number, chunk, *x.shape[1:]), (a, rows))
+    (in_columns, column_sums), found = lax.scan(visit, pallas_gpu.varying(start, a, b), given)
+    in_rows, row_sums = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: sizes[0]], found)
+    column_sums = [x[: sizes[1]] for x in column_sums]
+    return Swept(
+        None if in_rows is None else in_rows[:, :depth],
+        None if in_columns is None else in_columns[: sizes[1], :depth],
+        traced.terms[0].unflatten(row_sums),
+        traced.terms[1].unflatten(column_sums),
+    )
+
+
+def _products(work: Work, a, b, rows, columns, scalars):
+    """One chunk of rows: the matrix if there is one, the sums of its rows, and of its part of the columns."""
+    traced, use = work.traced, work.kernels
+    counts = int(traced.has_matrix), *(terms.num_leaves for terms in traced.terms)
+    if traced.has_matrix and use.hopper is not None and not counts[2]:
+        matrix, sums = pallas_hopper.products(
+            traced.evaluate, a, b, rows, columns, scalars, a.dtype, counts[1], use.hopper
+        )
+        return matrix, sums, []
+    outputs = Outputs(a.dtype if traced.has_matrix else None, *counts[1:])
+    matrix, row_sums, column_sums = pallas_gpu.products(
+        traced.evaluate, a, b, rows, columns, scalars, outputs, use.gpu, use.interpret
+    )
+    return matrix[0] if matrix else None, row_sums, column_sums
+
+
+def _filled(embedding: Array, vectors: list, read: Sequence[int], size: int) -> tuple[Array, list]:
+    """An embedding and those vectors that are read, the last example repeated up to `size`, its index -1."""
+    filling = size - len(embedding)
+    marked = lambda i, x: jnp.pad(x, (0, filling), constant_values=-1) if i == 0 else padded(x, filling)
+    return padded(embedding, filling), [marked(i, vectors[i]) for i in read]
+
+
+def _product(matrix: Float[Array, "r c"], embedding: Float[Array, "n d"], contracted: int):
+    precision = lax.Precision.HIGHEST if embedding.dtype == jnp.float32 else None
+    dimensions = (((contracted,), (0,)), ((), ()))
+    return lax.dot_general(
+        matrix, embedding, dimensions, precision=precision, preferred_element_type=jnp.float32
+    )
