@@ -85,7 +85,7 @@ class Call(NamedTuple):
 
     def diagonal(self, floating, others) -> dict[str, Array]:
         """The target and the mass of row i and column i, from a tile of one pair each."""
-        problem, place = self.job.problem, self.place
+        problem, place = self.job.problem, self.place.unspread()
         sides = [place.side(floating[i], others[i], self.row_count, place.rows) for i in (1, 2)]
 
         def of_one(shared, row, column):

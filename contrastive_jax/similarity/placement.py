@@ -37,6 +37,10 @@ class Placement(NamedTuple):
             return self.columns
         return PartitionSpec(self.ring.spread) if self.ring.spread else PartitionSpec()
 
+    def unspread(self) -> Placement:
+        """For what devices that hold the same rows all do."""
+        return self._replace(ring=self.ring._replace(spread=(), spread_size=1))
+
     @property
     def is_explicit(self) -> bool:
         """Whether shardings are part of the arrays' types, so that they must be told and kept."""
@@ -82,7 +86,7 @@ class Placement(NamedTuple):
         return Side(floating, others, jnp.where(index < size, index + first, -1))
 
     def run(self, body: Callable, arguments: tuple, specs: tuple, results: PyTree) -> PyTree:
-        """body(*arguments) on every device; specs and results say how arguments and results lie."""
+        """body(shared, *others) on every device; specs and results say how arguments and results lie."""
         if not self.ring.all_axes:
             return body(*arguments)
         if self.is_explicit:
@@ -92,9 +96,16 @@ class Placement(NamedTuple):
                 tuple(arguments),
                 is_leaf=lambda x: isinstance(x, PartitionSpec),
             )
-        return jax.shard_map(
+
+        def marked(shared, *others):
             # unmarked, a tile's derivative would add up what devices share at every tile
-            lambda *arguments: body(*varying(arguments, self.ring)),
+            return body(
+                varying(shared, self.ring),
+                *jax.tree.map(lambda x: varying(x, self.ring) if x.ndim else x, others),
+            )
+
+        return jax.shard_map(
+            marked,
             mesh=self.mesh,
             in_specs=specs,
             out_specs=results,

@@ -28,7 +28,8 @@ def whole_matrix(tile, rows, columns, shared) -> Sums:
     scores = tile(rows, columns, shared)
     mask = jnp.ones(scores.logits.shape, bool) if scores.mask is None else scores.mask
     targets = jnp.where(mask, scores.targets, 0)
-    logits = jnp.where(mask, scores.logits, -jnp.inf)
+    counted = mask if scores.denominator is None else mask & scores.denominator
+    logits = jnp.where(counted, scores.logits, -jnp.inf)
     weighted = jnp.where(targets != 0, targets * jnp.where(mask, scores.logits, 0), 0)
     return Sums(
         jax.nn.logsumexp(logits, 1),
