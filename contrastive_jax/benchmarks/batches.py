@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from contrastive_jax.training.experiment import Experiment
 
-_SIBLINGS, _OWN, _VIEW = 8, 0.2, 0.4
+_SIBLINGS, _OWN, _VIEW, _BLOCK = 8, 0.2, 0.4, 4096
 
 
 def hard_negatives(
@@ -22,20 +22,27 @@ def hard_negatives(
         normalise(cluster_{i // 8} + 0.2 item_i + 0.4 noise),  all three random and of unit length
 
     so that <row_i, column_i> is about 0.87, and 0.83 for the 7 others of the cluster: the loss is not
-    near zero at any scale up to 100, as it would be of independent vectors.
+    near zero at any scale up to 100, as it would be of independent vectors. A smaller batch is the
+    beginning of a larger one.
     """
-    rng = np.random.default_rng(seed)
+    rows, columns = (np.empty((batch, dim), np.float32) for _ in range(2))
+    for start in range(0, batch, _BLOCK):
+        at = slice(start, min(start + _BLOCK, batch))
+        rng = np.random.default_rng((seed, start))
+        clusters = np.repeat(_directions(rng, _BLOCK // _SIBLINGS, dim), _SIBLINGS, axis=0)
+        items = clusters + _OWN * _directions(rng, _BLOCK, dim)
+        for side in (rows, columns):
+            noisy = items + _VIEW * _directions(rng, _BLOCK, dim)
+            side[at] = _unit(noisy)[: at.stop - start]
+    return rows, columns
 
-    def unit(x):
-        return x / np.linalg.norm(x, axis=1, keepdims=True)
 
-    def directions(n):
-        return unit(rng.standard_normal((n, dim), np.float32))
+def _directions(rng: np.random.Generator, count: int, dim: int) -> Float32[np.ndarray, "n d"]:
+    return _unit(rng.standard_normal((count, dim), np.float32))
 
-    clusters = np.repeat(directions(-(-batch // _SIBLINGS)), _SIBLINGS, axis=0)[:batch]
-    items = clusters + _OWN * directions(batch)
-    rows = unit(items + _VIEW * directions(batch))
-    return rows, unit(items + _VIEW * directions(batch))
+
+def _unit(x: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
 def made_up_batch(experiment: Experiment, seed: int = 0) -> dict[str, Any]:

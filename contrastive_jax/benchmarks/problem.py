@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
@@ -52,10 +53,7 @@ class Problem:
 
     def right(self, of_unit_length: bool = False) -> reference.Gradients:
         """The loss and its gradients in float64."""
-        loss = {"softmax": reference.softmax, "sigmoid": reference.sigmoid}[self.loss]
-        if of_unit_length:
-            return reference.of_unit_length(loss, *self.embeddings(), *self.scalars)
-        return loss(*self.embeddings(), *self.scalars)
+        return _right(self, of_unit_length)
 
     def products(self, kept: bool = False) -> int:
         """Of these the FLOPs are B^2 d: 2 for the logits and 2 for each gradient, and for softmax, which
@@ -64,3 +62,11 @@ class Problem:
 
     def flops(self, kept: bool = False) -> int:
         return self.products(kept) * self.batch**2 * self.dim
+
+
+@functools.lru_cache(maxsize=2)
+def _right(problem: Problem, of_unit_length: bool) -> reference.Gradients:
+    loss = {"softmax": reference.softmax, "sigmoid": reference.sigmoid}[problem.loss]
+    if of_unit_length:
+        return reference.of_unit_length(loss, *problem.embeddings(), *problem.scalars)
+    return loss(*problem.embeddings(), *problem.scalars)

@@ -28,7 +28,7 @@ def measure(experiment: Experiment, runs: int = 7) -> dict[str, Any]:
     in core, whose step is several programs.
     """
     config, mesh = experiment.config, experiment.mesh
-    if getattr(config, "mode", "in_core") != "in_core":
+    if config.mode != "in_core":
         raise InputError(
             f"config.mode={config.mode}: what is measured is the step in core (--config.mode=in_core)"
         )

@@ -52,7 +52,7 @@ def _loss(options, mesh: dict[str, int], devices) -> dict[str, Any]:
     from contrastive_jax.distributed.mesh import MeshShape
 
     names = options.against.split(",") if options.against else []
-    choose(names, options.loss, devices[0].platform, options.peer_python)
+    against = choose(names, options.loss, devices[0].platform, options.peer_python)
     problem = Problem(options.batch, options.dim, options.loss, options.dtype, options.scale)
     engine = {name: getattr(options, name) for name in ("backend", "communication", "block", "keep")}
     shape = MeshShape(**mesh).make(devices)
@@ -60,7 +60,7 @@ def _loss(options, mesh: dict[str, int], devices) -> dict[str, Any]:
         problem,
         shape,
         engine={name: value for name, value in engine.items() if value is not None},
-        against=tuple(names),
+        against=tuple(against),
         runs=options.runs,
         python=options.peer_python,
     )

@@ -77,6 +77,7 @@ def test_the_negatives_are_hard_at_every_scale(scale):
         np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-6)
     assert problem.right().value > 0.1
     assert np.array_equal(problem.embeddings()[0], rows)
+    assert np.array_equal(problem.at_most(100).embeddings()[1], columns[:100])
 
 
 def test_bfloat16_holds_the_data_exactly():

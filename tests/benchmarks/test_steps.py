@@ -54,7 +54,6 @@ def test_figures_of_a_step_on_two_devices():
 
 
 def test_another_mode_is_refused():
-    made = experiment("glyphs.py:small", 1, batch_size=8)
-    made.config.__dict__["mode"] = "out_of_core"
+    made = experiment("glyphs.py:small", 1, batch_size=8, microbatch=4, mode="out_of_core")
     with pytest.raises(InputError, match=r"config.mode=out_of_core: .*--config.mode=in_core"):
         measure(made)
