@@ -24,7 +24,7 @@ class PeerError(Exception):
 
 
 def missing_modules(python: str, modules: list[str]) -> set[str]:
-    """Which top-level modules a Python lacks; OSError or SubprocessError where it does not run."""
+    """Which top-level modules a Python lacks; OSError or CalledProcessError where it does not run."""
     done = subprocess.run([python, "-c", _FIND, *modules], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 

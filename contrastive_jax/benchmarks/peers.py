@@ -83,8 +83,10 @@ def _check_installed(peers: dict[str, Peer], python: str | None) -> None:
     modules = ["torch", *(peer.module for peer in peers.values())]
     try:
         missing = missing_modules(python or sys.executable, modules)
-    except (OSError, subprocess.SubprocessError) as error:
-        raise InputError(f"--peer-python {python}: does not run: {error}") from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        code = getattr(error, "returncode", None)
+        reason = error if code is None else f"it ends with code {code}"
+        raise InputError(f"--peer-python {python}: does not run as a Python: {reason}") from error
     packages = {"torch": "torch", **{peer.module: peer.package for peer in peers.values()}}
     wanted = [package for module, package in packages.items() if module in missing]
     if wanted:
@@ -139,6 +141,6 @@ def gradient_errors(peer: Peer, contender: JaxPeer | TorchPeer, problem: Problem
     with jax.enable_x64(True):
         value = peer.program(problem)
         arguments = [z.astype("float64") for z in problem.embeddings()]
-        found = jax.value_and_grad(value, argnums=(0, 1, 2))(*arguments, problem.scale)
+        found = jax.jit(jax.value_and_grad(value, argnums=(0, 1, 2)))(*arguments, problem.scale)
         value, gradients = jax.device_get(found)
     return errors(got, Gradients(value, *gradients))

@@ -160,11 +160,14 @@ def _table(stream: IO[str], measured: dict[str, Any]) -> None:
     if not against:
         return
     columns = ("seconds", "ratio", "temp_bytes", "peak_bytes", "gradient_error")
-    table = Table("against", *columns, "", box=None)
+    table = Table("against", *columns, box=None)
     for name, figures in against.items():
-        said = "; ".join(figures[key] for key in ("error", "note") if key in figures)
-        table.add_row(name, *(_human(c, figures.get(c, "")) for c in columns), said)
+        table.add_row(name, *(_human(column, figures.get(column, "")) for column in columns))
     console.print(table)
+    for name, figures in against.items():
+        for said in ("error", "note"):
+            if said in figures:
+                console.print(f" {name}: {figures[said]}", highlight=False, markup=False)
 
 
 def _human(name: str, value: Any) -> str:

@@ -144,10 +144,10 @@ def test_peers_that_cannot_be_had(monkeypatch, names, loss, platform, words):
 
 
 def test_a_peer_python_that_does_not_run(tmp_path):
-    with pytest.raises(InputError, match="--peer-python /nowhere/python: does not run"):
+    with pytest.raises(InputError, match="--peer-python /nowhere/python: does not run as a Python"):
         peers.choose(["open_clip"], "softmax", "cpu", "/nowhere/python")
     file = tmp_path / "python"
     file.write_text("#!/bin/sh\nexit 3\n")
     file.chmod(0o755)
-    with pytest.raises(InputError, match="does not run"):
+    with pytest.raises(InputError, match="does not run as a Python: it ends with code 3"):
         peers.choose(["open_clip"], "softmax", "cpu", str(file))
