@@ -53,17 +53,24 @@ def aligned_ids(rows: int, columns: int) -> Int[Array, " R"]:
 
 
 def attach(sides: tuple[dict, dict], name: str, labels: Any, per_example: int = 0) -> None:
-    """Adds labels to both records: one array for both or a pair (rows, columns); None adds nothing.
+    """Adds labels to both records; see `checked_labels`. None adds nothing."""
+    for side, label in zip(sides, checked_labels(sides, name, labels, per_example)):
+        if label is not None:
+            side[name] = jnp.asarray(label)
+
+
+def checked_labels(sides: tuple[dict, dict], name: str, labels: Any, per_example: int = 0) -> tuple[Any, Any]:
+    """Labels of rows and of columns, given as one array for both or a pair.
 
     per_example: the axes of one example's label. Raises ValueError for labels of another shape.
     """
-    for side, label in zip(sides, one_a_side(labels)):
+    for side, label in zip(sides, pair := one_a_side(labels)):
         if label is None:
             continue
         shape, count = jnp.shape(label), len(side["embedding"])
         if len(shape) != 1 + per_example or shape[0] != count:
             raise ValueError(f"labels have shape {shape} ({name}) beside {count} embeddings")
-        side[name] = jnp.asarray(label)
+    return pair
 
 
 def one_a_side(labels: Any) -> tuple[Any, Any]:

@@ -16,10 +16,10 @@ from contrastive_jax.losses.margins import check_margins, with_margin
 from contrastive_jax.losses.means import mean_cross_entropy
 from contrastive_jax.losses.negatives import further_columns
 from contrastive_jax.losses.pairs import (
+    checked_labels,
     checked_scale,
     finite,
     guarded,
-    one_a_side,
     records,
     relation,
     soft_targets,
@@ -66,8 +66,8 @@ def softmax_contrastive(
         L_i = log sum_{j in V_i} exp(l_ij) - (1 - e) mean_{j in P_i} l_ij - e mean_{j in V_i} l_ij
 
     and the value is the mean of L_i over the rows that have a positive; if `symmetric`, the mean of that
-    and of the same for the columns. A batch without any positive has value 0. A number that is not
-    finite in an embedding makes the value +inf and every gradient 0.
+    and of the same for the columns. A batch without any positive has value 0. An embedding or a weight
+    that is not finite makes the value +inf and every gradient 0.
 
     rows, columns: embeddings, as a rule of unit length; nothing here normalises them.
     scale: multiplies the cosines (1 / temperature).
@@ -106,15 +106,16 @@ def softmax_contrastive(
         raise ValueError(f"label_smoothing={label_smoothing}: give a number in [0, 1)")
     if positives is not None and soft is not None:
         raise ValueError("positives= and soft= both say who belongs to whom: give one of them")
-    given = rows, columns, checked_scale(scale), negatives, memory
-    (rows, columns, scale, negatives, memory), fine = finite(*given, present=present)
+    given = rows, columns, checked_scale(scale), negatives, memory, soft, guide, log_weights, weights
+    given, fine = finite(*given, present=present)
+    rows, columns, scale, negatives, memory, soft, guide, log_weights, weights = given
     sides = records(rows, columns, positives, ignore, present, soft, log_weights)
     engine = dict(engine or {})
     if guide is not None:
         attach_guide(sides, guide, guide_margin, engine)
     tile = _Tile(positives is None and soft is None, margin, angular_margin, decoupled, label_smoothing)
     shared = {"scale": jnp.asarray(scale, jnp.promote_types(jnp.float32, rows.dtype))}
-    weights = one_a_side(weights)
+    weights = checked_labels(sides, "weight", weights)
     both = symmetric and guide is None
     value, metrics = tile.mean(sides, shared, weights, both, engine, negatives=negatives, memory=memory)
     if symmetric and not both:

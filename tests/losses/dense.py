@@ -4,21 +4,34 @@ Nothing here uses the package's code: each is the formula of the paper in the pl
 """
 
 import math
+import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import Phase, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType
 
 MESHES = [(1,), (8,), (1, 8), (8, 1), (2, 4), (4, 2), (2, 2, 2), (1, 4, 2), (2, 1, 4), (1, 1, 8)]
-meshes = st.sampled_from(MESHES)
-seeds = st.integers(0, 999)
-# Each example compiles a program, and shrinking one would take minutes.
-once = settings(
-    max_examples=max(settings.default.max_examples // 2, 1), phases=(Phase.explicit, Phase.generate)
-)
+
+
+def random_cases(test):
+    """A property test: each call gets a seed, from which `draw` makes everything else.
+
+    Few calls, for each compiles a program, and no shrinking, which would take minutes. (The first example
+    that hypothesis makes is the simplest: of shapes and meshes themselves that would test next to nothing.)
+    """
+    many = max(settings.default.max_examples // 2, 1)
+    few = settings(max_examples=many, phases=(Phase.explicit, Phase.generate))
+    return few(given(seed=st.integers(0, 9999))(test))
+
+
+def draw(seed: int, name: str, *choices):
+    """(a mesh's shape, a value of each choice): of a list one of it, of a pair (low, high) a number."""
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    values = [c[rng.integers(len(c))] if isinstance(c, list) else int(rng.integers(*c)) for c in choices]
+    return MESHES[rng.integers(len(MESHES))], *values
 
 
 def make_mesh(shape):

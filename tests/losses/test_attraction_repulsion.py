@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import is_the_same, meshes, once, seeds, unit
-from hypothesis import given
-from hypothesis import strategies as st
+from dense import draw, is_the_same, random_cases, unit
 
 from contrastive_jax import attraction_repulsion
 
@@ -25,9 +23,10 @@ def definition(z, t_plus, t_minus, weights_gradient=True):
     return (pull - weighted(~kin, -t_minus * distances)).mean()
 
 
-@once
-@given(n=st.integers(1, 9), k=st.integers(2, 4), gradient=st.booleans(), seed=seeds, mesh=meshes)
-def test_equals_the_definition(n, k, gradient, seed, mesh):
+@random_cases
+def test_equals_the_definition(seed):
+    mesh, n, k, gradient = draw(seed, "attraction", (1, 10), (2, 5), [True, False])
+
     def loss(z, t_plus, t_minus, engine):
         return attraction_repulsion(
             z, t_plus=t_plus, t_minus=t_minus, weights_gradient=gradient, engine=engine

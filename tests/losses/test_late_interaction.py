@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import is_the_same, meshes, once, same, seeds, table_cross_entropy, unit, value
-from hypothesis import given
-from hypothesis import strategies as st
+from dense import draw, is_the_same, random_cases, same, table_cross_entropy, unit, value
 
 from contrastive_jax import late_interaction, softmax_contrastive
 
@@ -16,17 +14,10 @@ def masks(seed: int, n: int, T: int, S: int):
     return [jnp.asarray(rng.random((n, length)) < 0.7) for length in (T, S)]
 
 
-@once
-@given(
-    n=st.integers(1, 10),
-    T=st.integers(1, 3),
-    S=st.integers(1, 4),
-    labelled=st.booleans(),
-    symmetric=st.booleans(),
-    seed=seeds,
-    mesh=meshes,
-)
-def test_equals_the_definition(n, T, S, labelled, symmetric, seed, mesh):
+@random_cases
+def test_equals_the_definition(seed):
+    either = [True, False]
+    mesh, n, T, S, labelled, symmetric = draw(seed, "late", (2, 11), (1, 4), (1, 5), either, either)
     query_mask, document_mask = masks(seed, n, T, S)
     ids = np.random.default_rng(seed).integers(0, 4, n) if labelled else np.arange(n)
 

@@ -4,16 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import is_the_same, meshes, once, seeds, table_cross_entropy, unit, value
-from hypothesis import given
-from hypothesis import strategies as st
+from dense import draw, is_the_same, random_cases, table_cross_entropy, unit, value
 
 from contrastive_jax import one_to_k, softmax_contrastive
 
 
-@once
-@given(n=st.integers(1, 16), k=st.integers(1, 4), divided=st.booleans(), seed=seeds, mesh=meshes)
-def test_equals_the_definition(n, k, divided, seed, mesh):
+@random_cases
+def test_equals_the_definition(seed):
+    mesh, n, k, divided = draw(seed, "one_to_k", (1, 17), (1, 5), [True, False])
     own = np.repeat(np.eye(n), k, axis=1)
 
     def definition(images, texts, scale):

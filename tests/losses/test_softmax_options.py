@@ -6,26 +6,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import is_the_same, meshes, once, same, seeds, table_cross_entropy, unit
-from hypothesis import given
-from hypothesis import strategies as st
+from dense import draw, is_the_same, random_cases, same, table_cross_entropy, unit
 
 from contrastive_jax import softmax_contrastive
 
 OPTIONS = [
-    {"soft"},
-    {"margin"},
+    set(),
     {"angular_margin", "positives"},
-    {"decoupled"},
     {"decoupled", "positives", "ignore"},
-    {"log_weights", "weights"},
-    {"negatives"},
-    {"memory", "negatives", "ignore", "present", "log_weights"},
-    {"guide"},
     {"guide", "positives", "negatives"},
+    {"memory", "negatives", "ignore", "present", "log_weights"},
     {"soft", "label_smoothing", "negatives", "weights"},
     {"decoupled", "margin", "label_smoothing", "positives", "memory"},
 ]
+MORE = [
+    {"positives", "ignore", "present", "label_smoothing"},
+    {"log_weights", "weights"},
+    {"soft", "decoupled", "ignore"},
+    *({name} for name in ("margin", "decoupled", "guide", "negatives", "memory", "soft", "weights")),
+]
+
+
+def name_of(options) -> str:
+    return "+".join(sorted(options)) or "none"
 
 
 def turned(cosine, angle):
@@ -126,9 +129,11 @@ class Problem:
         return table_cross_entropy(*table, smoothing=smoothing, weights=weights)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids="+".join)
-@once
-@given(n=st.integers(2, 20), symmetric=st.booleans(), seed=seeds, mesh=meshes)
-def test_equals_the_definition(options, n, symmetric, seed, mesh):
+@pytest.mark.parametrize(
+    "options", [*OPTIONS, *(pytest.param(o, marks=pytest.mark.slow) for o in MORE)], ids=name_of
+)
+@random_cases
+def test_equals_the_definition(options, seed):
+    mesh, n, symmetric = draw(seed, name_of(options), (2, 21), [True, False])
     problem = Problem(options, n, seed, symmetric)
     is_the_same(problem.loss, problem.definition, problem.arguments(seed), mesh, rtol=1e-8)

@@ -5,9 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import is_the_same, meshes, once, same, seeds, table_cross_entropy, unit, value
-from hypothesis import given
-from hypothesis import strategies as st
+from dense import draw, is_the_same, random_cases, same, table_cross_entropy, unit, value
 
 from contrastive_jax import nt_xent, supervised_contrastive
 
@@ -28,9 +26,9 @@ def test_unique_labels_have_only_their_own_views(z):
     assert got == pytest.approx(want, rel=1e-6)
 
 
-@once
-@given(n=st.integers(2, 20), views=st.sampled_from([None, 1, 3]), seed=seeds, mesh=meshes)
-def test_supervised_equals_the_definition(n, views, seed, mesh):
+@random_cases
+def test_supervised_equals_the_definition(seed):
+    mesh, n, views = draw(seed, "supervised", (2, 21), [None, 1, 3])
     labels = np.random.default_rng(seed).integers(0, max(n // 2, 1), n)
     z = unit(seed, n, 4) if views is None else unit(seed, n, views, 4)
     each = np.repeat(labels, views or 1)
@@ -46,9 +44,10 @@ def test_supervised_equals_the_definition(n, views, seed, mesh):
     is_the_same(loss, definition, (z, 5.0), mesh)
 
 
-@once
-@given(n=st.integers(1, 20), seed=seeds, mesh=meshes)
-def test_nt_xent_equals_the_definition(n, seed, mesh):
+@random_cases
+def test_nt_xent_equals_the_definition(seed):
+    mesh, n = draw(seed, "nt_xent", (1, 21))
+
     def definition(a, b, scale):
         z = jnp.concatenate([a, b])
         twins = np.roll(np.eye(2 * n, dtype=bool), n, axis=1)

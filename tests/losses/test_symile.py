@@ -6,16 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import is_the_same, meshes, once, seeds, unit, value
-from hypothesis import given
-from hypothesis import strategies as st
+from dense import draw, is_the_same, random_cases, unit, value
 
 from contrastive_jax import softmax_contrastive, symile
 
 
-@once
-@given(n=st.integers(1, 9), seed=seeds, mesh=meshes)
-def test_all_combinations_of_three(n, seed, mesh):
+@random_cases
+def test_all_combinations_of_three(seed):
+    mesh, n = draw(seed, "all", (1, 10))
+
     def definition(x, a, b, scale):
         every, i = scale * jnp.einsum("id,jd,kd->ijk", x, a, b), jnp.arange(n)
         lse = [jax.nn.logsumexp(jnp.moveaxis(every, m, 0).reshape(n, -1), axis=1) for m in range(3)]
@@ -27,11 +26,11 @@ def test_all_combinations_of_three(n, seed, mesh):
     is_the_same(loss, definition, (*unit(seed, 3, n, 4), 6.0), mesh)
 
 
-@pytest.mark.parametrize("M", [2, 3, 4])
-@once
-@given(n=st.integers(1, 14), seed=seeds, mesh=meshes)
-def test_permuted_combinations(M, n, seed, mesh):
+@pytest.mark.parametrize("M", [3, *(pytest.param(m, marks=pytest.mark.slow) for m in (2, 4))])
+@random_cases
+def test_permuted_combinations(M, seed):
     """For each anchor B columns: the others in orders of their own, the right combination at its place."""
+    mesh, n = draw(seed, f"permuted {M}", (1, 15))
     key = jax.random.key(seed)
 
     def definition(*arguments):
