@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from contrastive_jax.benchmarks.machine import threads
 from contrastive_jax.benchmarks.problem import Problem
 from contrastive_jax.benchmarks.reference import Gradients
 
@@ -38,7 +39,6 @@ class Child:
     def __init__(self, name: str, problem: Problem, python: str = sys.executable):
         self._folder = tempfile.TemporaryDirectory(prefix="contrastive-jax-bench-")
         self._log = open(self._path("log"), "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         # not as a script, which would put the files beside it in the way of what the library imports
         run = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
         self._process = subprocess.Popen(
@@ -47,13 +47,13 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "OMP_NUM_THREADS": str(threads()), "PYTHONWARNINGS": "ignore"},
         )
         try:
             settings = {"dtype": problem.dtype, "scale": problem.scale, "bias": problem.bias}
             data = self._save(problem)
             self.started = self._ask(
-                "start", peer=name, loss=problem.loss, threads=threads, **settings, **data
+                "start", peer=name, loss=problem.loss, threads=threads(), **settings, **data
             )
         except BaseException:
             self.close()

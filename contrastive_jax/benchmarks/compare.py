@@ -16,6 +16,7 @@ from contrastive_jax.benchmarks.problem import Problem
 from contrastive_jax.benchmarks.programs import Program, chosen, matmul, ours
 from contrastive_jax.benchmarks.reference import errors
 from contrastive_jax.benchmarks.timing import clock, interleave
+from contrastive_jax.errors import InputError
 
 log = logging.getLogger(__name__)
 _REFERENCE_BATCH = 4096
@@ -34,9 +35,13 @@ def measure(
 
     engine: keywords of the reductions. against: names of `PEERS`; a peer that fails, as for want of
     memory, gets an `error` in place of its seconds. python: what runs the peers that need PyTorch.
+    Raises InputError for keywords that the engine refuses.
     """
     log.info("compiling %s, %d x %d, %s", problem.loss, problem.batch, problem.dim, problem.dtype)
-    plan = chosen(problem, mesh, engine)
+    try:
+        plan = chosen(problem, mesh, engine)
+    except ValueError as error:  # keywords that do not go together
+        raise InputError(str(error)) from error
     program = Program(ours(problem, mesh, engine), problem, mesh)
     small = problem.at_most(_REFERENCE_BATCH)
     same = program if small == problem else Program(ours(small, mesh, _held(plan, engine)), small, mesh)

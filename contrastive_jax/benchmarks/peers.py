@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from contrastive_jax.benchmarks.children import Child, PeerError, missing_modules
-from contrastive_jax.benchmarks.memory import free_bytes
+from contrastive_jax.benchmarks.machine import free_bytes
 from contrastive_jax.benchmarks.problem import Problem
 from contrastive_jax.benchmarks.programs import Program, dense, ntxent
 from contrastive_jax.benchmarks.reference import Gradients, errors

@@ -12,7 +12,7 @@ import optax
 from jax.sharding import PartitionSpec
 
 from contrastive_jax.benchmarks.collectives import sent_bytes
-from contrastive_jax.benchmarks.memory import footprint
+from contrastive_jax.benchmarks.machine import footprint
 from contrastive_jax.benchmarks.problem import Problem
 from contrastive_jax.benchmarks.reference import Gradients
 from contrastive_jax.distributed.mesh import batch_shards, by_example, replicated

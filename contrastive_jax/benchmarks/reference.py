@@ -84,9 +84,9 @@ def of_unit_length(loss: Callable, rows: Matrix, columns: Matrix, *scalars: floa
 
 
 def relative_error(got: Matrix, want: Matrix) -> float:
-    """|got - want| / |want|, in the Euclidean norm; infinite where `got` is not finite."""
+    """|got - want| / |want|, in the Euclidean norm; |got| where `want` is zero; infinite if not finite."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
-    error = np.linalg.norm(got - want) / max(np.linalg.norm(want), np.finfo(float).tiny)
+    error = np.linalg.norm(got - want) / (np.linalg.norm(want) or 1)
     return float(error) if np.isfinite(error) else float("inf")
 
 

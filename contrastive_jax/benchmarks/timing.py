@@ -8,8 +8,6 @@ from typing import Any
 
 import jax
 
-FEWEST_RUNS = 7
-
 
 def clock(function: Callable[[], Any]) -> Callable[[], float]:
     """Seconds of one call, to the end of what it computes."""

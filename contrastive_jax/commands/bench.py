@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
                 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
 
+        from contrastive_jax.benchmarks.machine import threads
+
         devices = _devices(mesh)
         try:
             measured = {"loss": _loss, "step": _step}[options.noun](options, mesh, devices)
@@ -36,6 +38,7 @@ def run(options: argparse.Namespace) -> int:
             **measured,
             "device": devices[0].device_kind,
             "devices": len(devices),
+            "threads": threads(),
             "jax": jax.__version__,
         }
         if options.json:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.benchmarks.memory import footprint, free_bytes
+from contrastive_jax.benchmarks.machine import footprint, free_bytes
 from contrastive_jax.benchmarks.timing import clock, interleave
 
 

@@ -1,4 +1,4 @@
-"""Memory that programs take and that is free."""
+"""What programs take of a machine, and what it has."""
 
 from __future__ import annotations
 
@@ -32,3 +32,8 @@ def free_bytes(device: jax.Device) -> int | None:
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def threads() -> int:
+    """Threads that this process may run at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
