@@ -184,8 +184,11 @@ class Experiment:
 
     def initial_state(self) -> TrainState:
         """`new_state` of the config's seed, made where it belongs."""
-        make = jax.jit(self.new_state, out_shardings=self.state_shardings)
-        return make(jax.random.key(self.config.seed))
+        return self._new_state(jax.random.key(self.config.seed))
+
+    @functools.cached_property
+    def _new_state(self):
+        return jax.jit(self.new_state, out_shardings=self.state_shardings)
 
     def train_step(self):
         """The jitted step in core, (state, batch) -> (state, metrics); it consumes the state."""
@@ -197,8 +200,9 @@ class Experiment:
         """How a batch is read out of core."""
         return Cut(self.config.batch_size, batch_shards(self.mesh), self.config.microbatch)
 
+    @functools.cached_property
     def out_of_core_step(self) -> OutOfCore:
-        """The step for `mode="out_of_core"`; like the other one it wants the mesh to be the ambient one."""
+        """The step of `mode="out_of_core"`; like the other one it wants the mesh to be the ambient one."""
         return OutOfCore(self.graph, self.losses, self.optimizer, self.mesh, self.cut, self.state_structure)
 
 

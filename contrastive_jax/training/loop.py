@@ -145,7 +145,7 @@ class Run:
         return advance
 
     def _out_of_core_step(self, stream: Batches) -> Advance:
-        step, ahead = self.experiment.out_of_core_step(), 0 if self._one_at_a_time else 1
+        step, ahead = self.experiment.out_of_core_step, 0 if self._one_at_a_time else 1
 
         def wait(output):
             # A signal is not seen in the middle of a wait, and a program may take minutes.

@@ -87,6 +87,17 @@ def test_rows_of_a_process_are_those_of_the_whole_batch(read, plain):
     assert equal(part[1]["fields"], jax.tree.map(lambda leaf: leaf[8:16], plain[1]["fields"]))
 
 
+def test_pieces_are_the_batch_and_come_again(read, plain):
+    """Pieces of any rows in any order; the second reading is the first; a resumed run starts with a piece."""
+    rows = np.random.default_rng(0).permutation(24).reshape(4, 6)
+    pieces = read(rows=rows, readings=2, start=3, steps=5)
+    assert len(pieces) == 2 * 2 * 4
+    for number, piece in enumerate(pieces):
+        batch, of = plain[3 + number // 8], rows[number % 4]
+        for part in ("views", "fields"):
+            assert equal(piece[part], jax.tree.map(lambda leaf, of=of: leaf[of], batch[part]))
+
+
 def test_workers_change_nothing(read, plain):
     assert equal(read(workers=2), plain)
 
@@ -129,6 +140,23 @@ def test_broken_records_are_counted_named_and_replaced(captions, caplog):
     assert any("record 7: the picture cannot be decoded" in message for message in messages)
     # Colours tell that picture and record belong together.
     assert (seen[0]["views"]["image"][:, 0, 0, 0] == seen[0]["fields"]["record"]).all()
+
+
+def test_a_second_reading_meets_the_same_broken_records(captions, caplog):
+    source = Captions(str(captions))
+    sampler = Permutation().bind(source, 40, seed=0)
+    rows = np.arange(40).reshape(4, 10)
+    views = {"image": Photo(resolution=8)}
+    with caplog.at_level(logging.WARNING):
+        options = {"fields": ("record",), "seed": 0, "rows": rows, "readings": 2, "broken_share": 0.0025}
+        with batches(source, sampler, views, steps=1, **options) as made:
+            seen = list(made)  # two of the 1,000 that are granted, and not four
+    assert len(caplog.records) == 2
+    assert sum(piece["broken"] for piece in seen[:4]) == 2
+    assert equal(seen[:4], seen[4:])
+    records = np.concatenate([piece["fields"]["record"] for piece in seen[:4]])
+    assert np.isin(sampler(0), [7, 30]).sum() == 2
+    assert not np.isin(records, [7, 30]).any()
 
 
 def test_too_many_broken_records_stop_the_run(captions):

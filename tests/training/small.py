@@ -26,3 +26,11 @@ def made_up_batch(experiment: Experiment, seed=0):
         views[name] = rng.integers(1, high, (size, *structure.shape)).astype(structure.dtype)
     fields = {name: rng.integers(0, size, size).astype(np.int32) for name in experiment.fields}
     return jax.device_put({"views": views, "fields": fields}, by_example(experiment.mesh))
+
+
+def read_in_pieces(experiment: Experiment, batch, readings=2):
+    """What the pipeline gives out of core for a batch that is there whole."""
+    parts = {name: jax.tree.map(np.asarray, batch[name]) for name in ("views", "fields")}
+    for _ in range(readings):
+        for rows in experiment.cut.rows():
+            yield {**jax.tree.map(lambda x, rows=rows: x[rows], parts), "broken": 0}
