@@ -90,7 +90,9 @@ def _bench(commands) -> tuple[Parser, Parser]:
     loss.add_argument("--block", metavar="N[,N]", help="rows and columns a tile")
     loss.add_argument("--backend", choices=("scan", "pallas"))
     loss.add_argument("--communication", choices=("ring", "gather"))
-    loss.add_argument("--keep", metavar="auto|off|BYTES", help="keep exponentials where they fit")
+    loss.add_argument(
+        "--keep", metavar="auto|off|BYTES", help="bytes that products kept for the backward sweep may take"
+    )
     loss.add_argument(
         "--against",
         metavar="NAME[,NAME]",
