@@ -80,6 +80,8 @@ OVERRIDES = [
     ("batch_size=80000", "batch_size=80000", "lower batch_size"),
     ("batch_size=60", "config.batch_size=60 does not divide over 8 devices", "64"),
     ("microbatch=5", "config.microbatch=5 does not divide the 8 examples", "config.batch_size=64"),
+    ("mode=out_of_cor", "config.mode=out_of_cor", "did you mean out_of_core?"),
+    ("mode=out_of_core", "config.mode=out_of_core", "config.microbatch is None: give a divisor of 8"),
     ("mesh.data=3", "config.mesh (data=3, fsdp=1, tensor=1)", "8 devices"),
     ("data.source=glyfs", "config.data.source", "unknown kind 'glyfs'; did you mean glyphs?"),
     ("data.source=glyphs:held", "did you mean held_out?"),

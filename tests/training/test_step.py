@@ -10,7 +10,13 @@ from contrastive_jax import softmax_contrastive
 from contrastive_jax.training.optimizer import decaying
 from contrastive_jax.training.step import total_loss
 
-DROPPING = {"encoders__image__dropout": 0.2, "encoders__text__drop_path": 0.2, "batch_size": 16}
+DROPPING = {
+    "encoders__image__dropout": 0.2,
+    "encoders__image__drop_path": 0.2,
+    "encoders__text__dropout": 0.1,
+    "encoders__text__drop_path": 0.2,
+    "batch_size": 16,
+}
 
 
 def gradient(run, params, batch):
@@ -21,17 +27,26 @@ def gradient(run, params, batch):
         return jax.jit(jax.value_and_grad(objective))(params)
 
 
-@pytest.mark.parametrize(("devices", "microbatch"), [(4, 2), pytest.param(1, 4, marks=pytest.mark.slow)])
-def test_microbatches_give_the_gradient_of_the_large_batch(devices, microbatch):
-    """Dropout on: an example's draws depend on its place in the global batch and on nothing else."""
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        ("glyphs.py:small", [(1, 4, {}), (4, 2, {})]),
+        ("glyphs.py:small,loss=sigmoid", [(8, 1, {"mesh__fsdp": 2, "mesh__tensor": 2})]),
+        pytest.param("glyphs.py:small", [(1, 1, {}), (1, 8, {}), (8, 1, {})], marks=pytest.mark.slow),
+        pytest.param("glyphs.py:small,loss=sigmoid", [(1, 2, {}), (2, 8, {})], marks=pytest.mark.slow),
+    ],
+)
+def test_microbatches_give_the_gradient_of_the_large_batch(config, sizes):
+    """Dropout and drop-path on: an example's draws depend on nothing but its place in the global batch."""
     with jax.enable_x64(True):
-        whole = experiment(**DROPPING)
+        whole = experiment(config, **DROPPING)
         params = jax.tree.map(lambda x: np.asarray(x, np.float64), whole.initial_state().params)
         want = gradient(whole, params, made_up_batch(whole))
-        run = experiment(devices=devices, microbatch=microbatch, **DROPPING)
-        got = gradient(run, params, made_up_batch(run))
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want)):
-        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)  # the towers compute in float32
+        for devices, microbatch, mesh in sizes:
+            run = experiment(config, devices, microbatch=microbatch, **mesh, **DROPPING)
+            got = gradient(run, params, made_up_batch(run))
+            for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+                np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)  # the towers compute in float32
 
 
 def test_averaging_microbatch_losses_would_be_another_gradient():
