@@ -8,7 +8,7 @@ besides); what is found of them adds up from tile to tile. The steps themselves 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,28 +35,32 @@ def sweep(
     rows, columns: with what is known of each besides. kept: [row blocks, column blocks, ...], what an
     earlier sweep over the same tiles kept.
     """
-    sizes = rows[0].index.shape[0], columns[0].index.shape[0]
-    row_blocks, row_found = _blocks(*rows, row_found, block[0])
-    column_blocks, column_found = _blocks(*columns, column_found, block[1])
+    rows, row_found, row_counts = _blocks(rows, row_found, block[0])
+    columns, column_found, column_counts = _blocks(columns, column_found, block[1])
 
     def visit_rows(state, of_rows):
-        carry, column_found = state
-        rows, row_found, kept = of_rows
+        carry, all_found, column_found = state
+        i, kept = of_rows
+        own = _block(rows, i, row_counts)
 
         def visit_columns(state, of_columns):
-            columns, column_found, kept = of_columns
-            carry, row_found, column_found, kept = step(state[0], rows, state[1], columns, column_found, kept)
-            return (carry, row_found), (column_found, kept)
+            carry, row_found, column_found = state
+            j, kept = of_columns
+            arguments = _block(columns, j, column_counts), _block(column_found, j, column_counts)
+            carry, row_found, found, kept = step(carry, own, row_found, *arguments, kept)
+            return (carry, row_found, _updated(column_found, found, j, column_counts)), kept
 
-        (carry, row_found), (column_found, kept) = lax.scan(
-            visit_columns, (carry, row_found), (column_blocks, column_found, kept)
+        (carry, row_found, column_found), kept = lax.scan(
+            visit_columns,
+            (carry, _block(all_found, i, row_counts), column_found),
+            (jnp.arange(column_counts.blocks), kept),
         )
-        return (carry, column_found), (row_found, kept)
+        return (carry, _updated(all_found, row_found, i, row_counts), column_found), kept
 
-    (carry, column_found), (row_found, kept) = lax.scan(
-        visit_rows, (carry, column_found), (row_blocks, row_found, kept)
+    (carry, row_found, column_found), kept = lax.scan(
+        visit_rows, (carry, row_found, column_found), (jnp.arange(row_counts.blocks), kept)
     )
-    return carry, _joined(row_found, sizes[0]), _joined(column_found, sizes[1]), kept
+    return carry, *(_trimmed(*x) for x in ((row_found, row_counts), (column_found, column_counts))), kept
 
 
 def padded(tree: PyTree, filling: int) -> PyTree:
@@ -68,17 +72,43 @@ def padded(tree: PyTree, filling: int) -> PyTree:
     )
 
 
-def _blocks(side: Side, known: PyTree, found: PyTree, block: int) -> tuple[tuple[Side, PyTree], PyTree]:
-    """[n, ...] -> [blocks, block, ...]; the last block is filled by repeating the last example."""
-    size = side.index.shape[0]
-    block = min(block, size)
-    filling = -size % block
+class _Counts(NamedTuple):
+    """examples in blocks of `size`"""
+
+    examples: int
+    size: int
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.examples // self.size)
+
+
+def _blocks(side: tuple[Side, PyTree], found: PyTree, block: int) -> tuple[tuple, PyTree, _Counts]:
+    """Filled up to whole blocks by repeating the last example, whose index says that it is padding."""
+    (side, known), examples = side, len(side[0].index)
+    counts = _Counts(examples, min(block, examples))
+    filling = -examples % counts.size
     side, known, found = (padded(x, filling) for x in (side, known, found))
     if filling:
-        side = side._replace(index=side.index.at[size:].set(-1))
-    side, known, found = jax.tree.map(lambda x: x.reshape(-1, block, *x.shape[1:]), (side, known, found))
-    return (side, known), found
+        side = side._replace(index=side.index.at[examples:].set(-1))
+    return (side, known), found, counts
 
 
-def _joined(tree: PyTree, size: int) -> PyTree:
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:size], tree)
+# Blocks are cut from whole arrays and put back in place: as inputs and outputs of a scan, what is found
+# would stand in memory twice.
+
+
+def _block(tree: PyTree, i, counts: _Counts) -> PyTree:
+    if counts.blocks == 1:
+        return tree
+    return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, i * counts.size, counts.size), tree)
+
+
+def _updated(tree: PyTree, block: PyTree, i, counts: _Counts) -> PyTree:
+    if counts.blocks == 1:
+        return block
+    return jax.tree.map(lambda x, b: lax.dynamic_update_slice_in_dim(x, b, i * counts.size, 0), tree, block)
+
+
+def _trimmed(tree: PyTree, counts: _Counts) -> PyTree:
+    return jax.tree.map(lambda x: x[: counts.examples], tree)

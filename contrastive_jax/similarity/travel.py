@@ -17,6 +17,7 @@ from jax import lax
 if TYPE_CHECKING:
     from jaxtyping import PyTree
 
+LARGE = 2**26  # bytes of an array that a second copy of on a device would be dear
 UNROLLED_HOPS = 16  # beyond it a loop: a pod of a thousand chips would compile a thousand copies
 
 
@@ -76,42 +77,71 @@ def meet(
     return circle(visit, carry, columns, varying(start(size), ring), axes, kept)
 
 
-def _unrolled(visit, carry, columns, partial, axes, kept):
+def _unrolled(visit, carry, columns, found, axes, kept):
     """A ring of rings: while columns go one hop along the far axis they go once round the near ones."""
     if not axes:
-        return visit(carry, columns, partial, kept)
+        return visit(carry, columns, found, kept)
     axis, *near = axes
-    found = []
+    all_kept = []
     for hop in range(axis[1]):
-        # asked for before the work, so that it can hide behind it
-        upcoming = rotate(columns, axis) if hop < axis[1] - 1 else None
-        own = None if kept is None else kept[hop]
-        carry, partial, more = _unrolled(visit, carry, columns, partial, near, own)
-        partial, columns = rotate(partial, axis), upcoming
-        found.append(more)
-    return carry, partial, found
+        last = hop == axis[1] - 1
+
+        def visit_near(*state, own=None if kept is None else kept[hop]):
+            return _unrolled(visit, *state, near, own)
+
+        carry, columns, found, more = _hop(visit_near, carry, columns, found, axis, last)
+        all_kept.append(more)
+    return carry, found, all_kept
 
 
-def _looped(visit, carry, columns, partial, axes, kept):
+def _looped(visit, carry, columns, found, axes, kept):
     if not axes:
-        return visit(carry, columns, partial, kept)
+        return visit(carry, columns, found, kept)
     axis, *near = axes
 
     def hop(state, own):
-        carry, columns, partial = state
-        upcoming = rotate(columns, axis)
-        carry, partial, more = _looped(visit, carry, columns, partial, near, own)
-        return (carry, upcoming, rotate(partial, axis)), more
+        *state, more = _hop(lambda *state: _looped(visit, *state, near, own), *state, axis)
+        return tuple(state), more
 
-    (carry, _, partial), found = lax.scan(hop, (carry, columns, partial), kept, length=axis[1])
-    return carry, partial, found
+    (carry, _, found), kept = lax.scan(hop, (carry, columns, found), kept, length=axis[1])
+    return carry, found, kept
+
+
+def _hop(visit, carry, columns, found, axis: tuple[str, int], last: bool = False):
+    """The work on the columns at hand, and the step on of columns and of what is found of them."""
+    is_large = any(x.nbytes > LARGE for x in jax.tree.leaves(columns))
+    # Asked for before the work, so that it can hide behind it.
+    upcoming = columns if last or is_large else rotate(columns, axis)
+    carry, found, kept = visit(carry, columns, found)
+    if is_large and not last:
+        # Next to so much work the way is short, and a second copy would be dear.
+        carry, upcoming, found = lax.optimization_barrier((carry, upcoming, found))
+        upcoming = rotate(upcoming, axis)
+    return carry, upcoming, rotate(found, axis), kept
 
 
 def rotate(tree: PyTree, axis: tuple[str, int]) -> PyTree:
-    """Hands each leaf on to the next device along an axis."""
+    """Hands each leaf on to the next device along an axis; a large one piece by piece, in place."""
     name, size = axis
     pairs = [(i, (i + 1) % size) for i in range(size)]
-    return jax.tree.map(lambda x: lax.ppermute(x, name, pairs), tree)
+
+    def move(x):
+        pieces = -(-x.nbytes // LARGE)
+        length = len(x) // pieces if pieces > 1 else 0
+        if not length:
+            return lax.ppermute(x, name, pairs)
+
+        def move_piece(i, x, length=length):
+            piece = lax.ppermute(lax.dynamic_slice_in_dim(x, i * length, length), name, pairs)
+            return lax.dynamic_update_slice_in_dim(x, piece, i * length, 0)
+
+        x = lax.fori_loop(0, pieces, move_piece, x)
+        if pieces * length == len(x):
+            return x
+        rest = lax.ppermute(x[pieces * length :], name, pairs)
+        return lax.dynamic_update_slice_in_dim(x, rest, pieces * length, 0)
+
+    return jax.tree.map(move, tree)
 
 
 def varying(tree: PyTree, ring: Ring) -> PyTree:

@@ -259,6 +259,26 @@ def test_columns_without_a_gradient_cost_none():
     assert products(True) < products(False)
 
 
+@pytest.mark.parametrize("unrolled", [0, 16])
+def test_large_arrays_travel_in_pieces(monkeypatch, unrolled):
+    """On a pod a device's columns are gigabytes; here an array is large from 65 bytes on."""
+    monkeypatch.setattr("contrastive_jax.similarity.travel.LARGE", 64)
+    monkeypatch.setattr("contrastive_jax.similarity.travel.UNROLLED_HOPS", unrolled)
+    with jax.enable_x64(True):
+        records = [side(i, n) for i, n in enumerate((40, 56, 24))]
+        want = objective(lambda *a: weighted(with_extras(*a)), records)
+
+        def reduction(records, shared):
+            rows, columns, extra = records
+            extra = Extra(extra, sharded=True)
+            return weighted(
+                cross_entropy(TILE, rows, columns, shared, extra=extra, communication="ring", block=3)
+            )
+
+        with jax.set_mesh(make_mesh((2, 2, 2))):
+            assert relative_error(objective(reduction, records), want) < 1e-11
+
+
 def test_an_explicit_mesh_with_a_spread_axis():
     with jax.enable_x64(True):
         records = [side(0, 16), side(1, 16), side(2, 8)]
