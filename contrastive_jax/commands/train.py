@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -23,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
 def _train(options, stop, stream) -> int:
     from contrastive_jax.configuration import build, load
     from contrastive_jax.training.experiment import Config, Experiment
-    from contrastive_jax.training.loop import NonFiniteLoss, Run, Stopped
+    from contrastive_jax.training.loop import NonFiniteLoss, Run, Stopped, StoppedInStep
     from contrastive_jax.training.manifest import CheckpointError
     from contrastive_jax.training.workdir import finished, open_workdir
 
@@ -40,6 +42,9 @@ def _train(options, stop, stream) -> int:
                 print(f"{workdir.path} is finished: {result['step']} steps", file=sys.stderr)
         except Stopped as signal:
             print(f"{signal}: saved in {workdir.path}; run the same command again to go on", file=sys.stderr)
+            if isinstance(signal, StoppedInStep):
+                # The interpreter would wait for the program under way, for minutes in a huge step.
+                atexit.register(os._exit, STOPPED_EARLY)
             return STOPPED_EARLY
         except (NonFiniteLoss, CheckpointError, OSError) as error:
             print(f"contrastive-jax: {error}", file=sys.stderr)

@@ -39,6 +39,10 @@ class Stopped(Exception):  # noqa: N818
     """A signal asked the run to stop; its state is saved."""
 
 
+class StoppedInStep(Stopped):
+    """It did so in the middle of a step, of which a program may still be under way."""
+
+
 class NonFiniteLoss(RuntimeError):  # noqa: N818
     """The loss or its gradient is NaN or infinite; the last checkpoint is from before."""
 
@@ -149,10 +153,11 @@ class Run:
 
         def wait(output):
             # A signal is not seen in the middle of a wait, and a program may take minutes.
-            while not output.is_ready():
-                self._check_stop()
+            while not self.stop.requested:
+                if output.is_ready():
+                    return
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
-            self._check_stop()
+            raise StoppedInStep(self.stop.requested)
 
         return lambda state: step(state, stream, wait, ahead)
 

@@ -22,14 +22,14 @@ OVERRIDES = [
 ]
 
 
-def start(workdir: Path, environment: dict, **keywords) -> subprocess.Popen:
+def start(workdir: Path, environment: dict, *overrides, **keywords) -> subprocess.Popen:
     command = [
         sys.executable,
         "-c",
         "import sys; from contrastive_jax.cli import main; sys.exit(main())",
         "train",
     ]
-    command += ["--config", f"{CONFIG}:small", "--workdir", str(workdir), "--json", *OVERRIDES]
+    command += ["--config", f"{CONFIG}:small", "--workdir", str(workdir), "--json", *OVERRIDES, *overrides]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **keywords
     )
@@ -119,6 +119,23 @@ def test_sigterm_to_the_group_saves_and_exits_75(tmp_path, environment, undistur
     assert done < 20
     finish(start(workdir, environment))
     assert without_rates(lines(workdir)) == without_rates(lines(undisturbed[0]))
+
+
+@pytest.mark.slow
+def test_sigterm_in_the_middle_of_a_step_out_of_core(tmp_path, environment):
+    """The step that is under way is given up: the state before it is saved, at once."""
+    huge = ("mode=out_of_core", "batch_size=4096", "microbatch=2", "steps=3", "data.sampler.repeat=True")
+    process = start(tmp_path / "run", environment, *(f"--config.{text}" for text in huge))
+    while not lines(tmp_path / "run"):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=5)
+    assert process.returncode == 75, err
+    assert "SIGTERM: saved" in err
+    assert [entry.name for entry in (tmp_path / "run" / "checkpoints").iterdir()] == ["1"]
+    assert len(lines(tmp_path / "run")) == 1
 
 
 def test_the_result_is_what_the_last_line_says(undisturbed):
