@@ -53,7 +53,7 @@ def gradients(q, k, scale, dtype, **engine):
 
 
 def error(got, want):
-    got = np.asarray(got, np.float64)
+    got, want = (np.asarray(x, np.float64) for x in (got, want))
     return np.linalg.norm(got - want) / np.linalg.norm(want)
 
 

@@ -7,9 +7,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 from meshes import make_mesh
 
-from contrastive_jax.similarity import Scores, cross_entropy, logsumexp, top_k, total
+from contrastive_jax.similarity import Dot, Scores, cross_entropy, expectation, logsumexp, top_k, total
 
 z = np.ones((8, 3), np.float32)
+record = {"embedding": z}
 
 
 def dot(rows, columns, shared):
@@ -79,8 +80,47 @@ def test_inside_a_shard_map():
         (lambda: cross_entropy(dot, z, z[:4], targets="diagonal"), "as many rows as columns, not 8 and 4"),
         (lambda: cross_entropy(dot, z, z, targets="diag"), "targets='diag'"),
         (lambda: top_k(dot, z, z, k=9), "k=9: give 1 to 8"),
+        (lambda: total(dot, z, z, blok=4), "blok: unknown keyword; did you mean 'block'"),
+        (lambda: total(dot, z, z, block=(4, 0)), r"block=\(4, 0\).*positive"),
+        (lambda: total(dot, z, z, communication="rings"), "communication='rings': give 'ring', 'gather'"),
+        (lambda: total(dot, z, z, backend="triton"), "backend='triton': give 'scan', 'pallas'"),
+        (lambda: total(dot, z, z, keep=-1), "keep=-1: give a number of bytes"),
+        (lambda: total(dot, z, z, extra={"a": z}), "extra has the tree .* the columns have"),
+        (lambda: total(dot, z, z, extra=z[:, :2]), r"extra has records of shape \(2,\), the columns \(3,\)"),
+        (lambda: total(dot, z, z, extra=z[:0]), "`extra` is empty"),
+        (lambda: total(Dot(lambda d, *_: d), z, z), r"reads rows\['embedding'\]; `rows` has none"),
+        (lambda: total(Dot(lambda d, *_: d), record, {"embedding": z[:, :2]}), "of one dtype"),
+        (lambda: total(Dot(lambda d, *_: d), record, {"embedding": z.astype(np.float16)}), "of one dtype"),
+        (lambda: total(Dot(lambda d, *_: d[:1]), record, record), r"have shape \(1, 7\), not \(5, 7\)"),
+        (lambda: expectation(dot, z, z), r"returns \(logits, values\) or Weighted"),
+        (lambda: expectation(lambda a, b, s: (a @ b.T, a[:, 0]), z, z), r"values .* shape \(5,\)"),
     ],
 )
 def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_spread_axis_that_examples_lie_on():
+    with jax.set_mesh(make_mesh((2, 2))), pytest.raises(ValueError, match="spread='fsdp' is one of axes"):
+        total(dot, z, z, spread="fsdp")
+
+
+def test_extremes_that_are_no_mistake():
+    """One example, and a block larger than there are rows."""
+    assert total(dot, z[:1], z[:1], block=4096) == 3
+    sums = cross_entropy(
+        Dot(lambda d, *_: d, bound=lambda _: 3.0), {"embedding": z[:1]}, {"embedding": z[:1]}
+    )
+    assert sums.row_lse == pytest.approx(3)
+
+
+def test_logits_that_are_not_numbers():
+    """Documented: inf in the log-sum-exps of the row and of every column, never NaN."""
+    bad = z.copy()
+    bad[2] = np.nan
+    for tile in (Dot(lambda d, *_: d), Dot(lambda d, *_: d, bound=lambda _: 3.0)):
+        sums = cross_entropy(tile, {"embedding": bad}, record)
+        assert np.isposinf(sums.row_lse).tolist() == [i == 2 for i in range(8)]
+        assert np.isposinf(sums.column_lse).all()
+        assert np.isposinf(total(tile, {"embedding": bad}, record))
