@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.similarity.pallas_math import LOG2_E
 from contrastive_jax.similarity.pallas_sweep import Given, Kernels, prepare, sweep
 from contrastive_jax.similarity.pallas_tile import UnsupportedError, is_soft, scores, slopes
 from contrastive_jax.similarity.scores import Needs, Problem, pairs
@@ -25,8 +26,6 @@ from contrastive_jax.similarity.tiles import Dot, Side
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
-
-LOG2_E = 1.4426950408889634
 
 
 def unsupported(problem: Problem, needs: Needs, shared, rows: Side, columns: Side) -> str | None:
@@ -70,7 +69,7 @@ def shifted_sums(
 
     def terms(dots, row: Given, column: Given, common: Given):
         found = _found(problem, scores(problem.tile, dots, row.tree, column.tree, common.tree), row, column)
-        exponentials = jnp.exp2((found.logits - common.extra) * LOG2_E)
+        exponentials = jnp.exp2(found.logits * LOG2_E - common.extra)
         anything = weighted = mass = None
         if found.counted is not None:
             exponentials = jnp.where(found.counted, exponentials, 0)
@@ -81,7 +80,7 @@ def shifted_sums(
         sums = ShiftedSums(exponentials, weighted, mass, anything)
         return None, sums, sums if of_columns else None
 
-    extras = (), (), jnp.asarray(shift, jnp.float32)
+    extras = (), (), jnp.asarray(shift * LOG2_E, jnp.float32)
     swept = sweep(prepare(problem, terms, shared, rows, columns, extras, kernels))
     return _complete(swept.row), _complete(swept.column) if of_columns else None
 
@@ -99,7 +98,7 @@ def statistics_gradient(
     """What `steps.statistics_gradient` with a shift adds to the gradients of (shared, rows, columns)."""
     (rows, row), (columns, column) = rows, columns
     problem, kernels = _suited(problem, rows, columns, kernels, matrix=True)
-    extras = _used(row), _used(column), jnp.asarray(shift, jnp.float32)
+    extras = _used(row), _used(column), jnp.asarray(shift * LOG2_E, jnp.float32)
     function = partial(_pulled, problem, needs)
     work = prepare(problem, function, shared, rows, columns, extras, kernels)
     return _gradients(problem, needs, work)[1:]
@@ -151,7 +150,7 @@ def _pulled(problem: Problem, needs: Needs, dots, row: Given, column: Given, com
         of_rows = getattr(row.extra, name)[:, None]
         return of_rows + getattr(column.extra, name)[None, :] if column.extra else of_rows
 
-    weight = _kept(found.counted, jnp.exp2((found.logits - common.extra) * LOG2_E) * spread("factor"))
+    weight = _kept(found.counted, jnp.exp2(found.logits * LOG2_E - common.extra) * spread("factor"))
     second = None
     if found.targets is not None:
         weight += spread("target") * found.targets

@@ -46,7 +46,10 @@ class Kernels(NamedTuple):
         return cls(hopper=pallas_hopper.Config() if fits else None)
 
     def plan(self, rows: int, columns: int, depth: int, matrix: bool) -> tuple[int, int, int]:
-        """(number of chunks of rows, rows of each, columns), the latter two with their padding."""
+        """(number of chunks of rows, rows of each, columns), the latter two with their padding.
+
+        A chunk may be down to half as long as it could be where that saves padding.
+        """
         configs = [self.gpu] + [self.hopper] * (matrix and self.hopper is not None)
         unit, width = (
             int(np.lcm.reduce([getattr(c, side) for c in configs])) for side in ("rows", "columns")
@@ -54,8 +57,14 @@ class Kernels(NamedTuple):
         longest = self.rows
         if matrix:
             longest = self.matrix_rows or min(max(8 * depth, 512), 8192)
-        number = -(-rows // max(longest // unit * unit, unit))
-        return number, -(-rows // (number * unit)) * unit, -(-columns // width) * width
+        most = max(longest // unit, 1)
+        number = -(-rows // (most * unit))
+        chunk = -(-rows // (number * unit)) * unit
+        for size in range(most, most // 2, -1):
+            if rows % (size * unit) == 0:
+                number, chunk = rows // (size * unit), size * unit
+                break
+        return number, chunk, -(-columns // width) * width
 
 
 class Given(NamedTuple):
@@ -193,8 +202,13 @@ def _products(work: Work, a, b, rows, columns, scalars):
 def _filled(embedding: Array, vectors: list, read: Sequence[int], size: int) -> tuple[Array, list]:
     """An embedding and those vectors that are read, the last example repeated up to `size`, its index -1."""
     filling = size - len(embedding)
-    marked = lambda i, x: jnp.pad(x, (0, filling), constant_values=-1) if i == 0 else padded(x, filling)
-    return padded(embedding, filling), [marked(i, vectors[i]) for i in read]
+
+    def filled(i):
+        if i == 0:  # the index
+            return jnp.pad(vectors[i], (0, filling), constant_values=-1)
+        return padded(vectors[i], filling)
+
+    return padded(embedding, filling), [filled(i) for i in read]
 
 
 def _product(matrix: Float[Array, "r c"], embedding: Float[Array, "n d"], contracted: int):

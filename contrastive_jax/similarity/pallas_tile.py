@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Literal
 
+from contrastive_jax.similarity.pallas_math import log1p, with_lean_functions
 from contrastive_jax.similarity.tiles import Dot, Scores, normalise
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Pairs(NamedTuple):
 
 def scores(tile: Dot, dots, rows: PyTree, columns: PyTree, shared: PyTree) -> Scores:
     """The tile's scores with logits, and targets that float, in float32."""
-    found = normalise(tile.scores(dots, rows, columns, shared))
+    found = normalise(with_lean_functions(tile.scores)(dots, rows, columns, shared))
     if not isinstance(found, Scores):
         raise UnsupportedError(f"the tile returns {type(found).__name__}, not scores")
     targets = found.targets.astype(jnp.float32) if is_soft(found) else found.targets
@@ -228,14 +229,8 @@ def _apply(equation, operands: list, block: tuple[int, int]):
     if name == "add_any":
         return full[0] + full[1], axes
     if name == "log1p":
-        return _log1p(full[0]), axes
+        return log1p(full[0]), axes
     return equation.primitive.bind(*full, **params), axes
-
-
-def _log1p(x):
-    """log(1 + x) to rounding by an ordinary logarithm: its argument's rounding is divided out again."""
-    y = 1 + x
-    return jnp.where(y == 1, x, jnp.log(y) * (x / jnp.where(y == 1, 1, y - 1)))
 
 
 def _is_constant(operand, value: float | None = None) -> bool:
