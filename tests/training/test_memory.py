@@ -1,4 +1,4 @@
-"""A batch that does not fit: what its step takes in core, says the compiler, and what it takes out of core."""
+"""A batch that does not fit: what its step takes in core by the compiler, and out of core."""
 
 import dataclasses
 import os
