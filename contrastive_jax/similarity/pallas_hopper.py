@@ -1,7 +1,7 @@
 """Hopper GPUs: `pallas_gpu.products` for kernels that write a matrix, by Mosaic.
 
-Two warpgroups take turns: while one multiplies its block, the other applies the function to its last one,
-so that the matrix units do not wait. A third fetches operands.
+A block is two warpgroups' halves of `rows`; a third warpgroup fetches the next block's operands while the
+function is applied.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ if TYPE_CHECKING:
 
 
 class Config(NamedTuple):
-    """rows x columns of a warpgroup's block, depth of a step, steps in flight for each warpgroup, so many
-    blocks of columns visited together, and how much of a block the function sees at once.
+    """rows x columns of a block (each warpgroup has half of the rows), depth of a step, steps in flight,
+    so many blocks of columns visited together, how much of a block the function sees at once, and how many
+    steps may still be multiplied when the next one starts.
 
     The function is applied piece by piece: on a whole block its intermediates would not fit registers.
     """
 
-    rows: int = 128
+    rows: int = 256
     columns: int = 128
     depth: int = 64
-    stages: int = 3
-    group: int = 8
+    stages: int = 4
+    group: int = 16
     piece: tuple[int, int] = (64, 64)
+    pending: int = 0
 
 
 def products(function: Callable, a, b, rows, columns, scalars, dtype, sums: int, config: Config):
@@ -57,115 +59,84 @@ def products(function: Callable, a, b, rows, columns, scalars, dtype, sums: int,
 
 
 def _kernel(function: Callable, counts: tuple, config: Config, a, b, *refs):
-    steps, stages = a.shape[1] // config.depth, config.stages
-    grid = a.shape[0] // config.rows, b.shape[0] // config.columns
-    given, results = refs[: sum(counts)], refs[sum(counts) :]
-    ring = partial(mosaic.SMEM, dtype=a.dtype, transforms=_layout(config.depth, a.dtype))
-    pieces = partial(
-        mosaic.SMEM, dtype=results[0].dtype, transforms=_layout(config.piece[1], results[0].dtype)
-    )
-
-    def place(turn):
-        i, j = mosaic.planar_snake(turn, grid, 1, config.group)
-        return i * config.rows, j
+    (m, depth), n = a.shape, b.shape[0]
+    grid = m // config.rows, n // config.columns
+    row_refs, column_refs, scalar_refs, (matrix, *sums) = split(refs, (*counts, len(refs) - sum(counts)))
+    pipeline = partial(_pipeline, a.dtype, depth, config)
+    allocations = pipeline(lambda *_, **__: None, lambda *_, **__: None).get_allocations(a, b)
+    half, (height, width) = config.rows // 2, config.piece
 
     @partial(
         pl.run_scoped,
-        a_ring=ring((2, stages, config.rows, config.depth)),
-        b_ring=ring((2, stages, config.columns, config.depth)),
-        filled=mosaic.Barrier(num_arrivals=2, num_barriers=2 * stages),
-        emptied=mosaic.Barrier(num_barriers=2 * stages),
-        staging=pieces((2, 2, *config.piece)),
+        allocations=allocations,
+        staging=mosaic.SMEM((2, 2, height, width), matrix.dtype, transforms=_layout(width, matrix.dtype)),
         collective_axes="warpgroup",
     )
-    def _scope(a_ring, b_ring, filled, emptied, staging):
+    def _scope(allocations, staging):
         me = lax.axis_index("warpgroup")
-        first, width = lax.axis_index("blocks"), lax.axis_size("blocks")
-        turns = lax.div(grid[0] * grid[1] - 1 - first, width) + 1  # blocks of this processor
 
-        @pl.when(me == 2)
-        def _fetch():
-            mosaic.set_max_registers(40, action="decrease")
+        @mosaic.nd_loop((grid[0] * grid[1],), collective_axes="blocks")
+        def _blocks(info):
+            i, j = mosaic.planar_snake(info.index[0], grid, 1, config.group)
+            first, left = i * config.rows, j * config.columns
+            mine = first + me * half
 
-            def block(turn, _):
-                top, j = place(first + turn * width)
-                owner, before = lax.rem(turn, 2), lax.div(turn, 2) * steps
+            def finish(run):
+                @partial(pl.run_scoped, sums_ref=mosaic.ACC((half, config.columns), jnp.float32))
+                def _(sums_ref):
+                    of_rows = [
+                        [_load(ref, pl.ds(mine + i, height), 1) for ref in row_refs]
+                        for i in range(0, half, height)
+                    ]
+                    of_all = [ref[0] for ref in scalar_refs]
+                    run(sums_ref)
+                    dots = sums_ref[...]
+                    totals = [[] for _ in of_rows]
+                    for x in range(0, config.columns, width):
+                        of_columns = [_load(ref, pl.ds(left + x, width), 0) for ref in column_refs]
+                        for piece, given in enumerate(of_rows):
+                            y = piece * height
+                            value, *terms = function(
+                                dots[y : y + height, x : x + width], given, of_columns, of_all
+                            )
+                            totals[piece].append([term.sum(1) for term in terms])
+                            slot = staging.at[me, (piece + x // width * len(of_rows)) % 2]
+                            _send(value, slot, matrix.at[pl.ds(mine + y, height), pl.ds(left + x, width)])
+                    for piece, found in enumerate(totals):
+                        for ref, parts in zip(sums, zip(*found), strict=True):
+                            ref[j, pl.ds(mine + piece * height, height)] = sum(parts[1:], parts[0])
 
-                def step(k, _):
-                    slot = lax.rem(before + k, stages)
-                    at = owner * stages + slot
+            def multiply(_, a_block, b_block, sums_ref):
+                mine = a_block.at[pl.ds(me * half, half)]
+                mosaic.wgmma(sums_ref, mine, mosaic.transpose_ref(b_block, (1, 0)))
+                mosaic.wgmma_wait(config.pending)
+                return sums_ref
 
-                    @pl.when(before + k >= stages)
-                    def _():
-                        mosaic.barrier_wait(emptied.at[at])
+            operands = a.at[pl.ds(first, config.rows), :], b.at[pl.ds(left, config.columns), :]
+            pipeline(multiply, finish)(*operands, allocations=allocations)
 
-                    depth = pl.ds(k * config.depth, config.depth)
-                    rows, columns = pl.ds(top, config.rows), pl.ds(j * config.columns, config.columns)
-                    mosaic.copy_gmem_to_smem(a.at[rows, depth], a_ring.at[owner, slot], filled.at[at])
-                    mosaic.copy_gmem_to_smem(b.at[columns, depth], b_ring.at[owner, slot], filled.at[at])
-
-                lax.fori_loop(0, steps, step, None)
-
-            lax.fori_loop(0, turns, block, None)
-
-        @pl.when(me < 2)
-        def _compute():
-            mosaic.set_max_registers(232, action="increase")
-
-            def block(turn, _):
-                top, j = place(first + (2 * turn + me) * width)
-                before = turn * steps
-
-                def multiply(sums_ref):
-                    def step(k, _):
-                        slot = lax.rem(before + k, stages)
-                        at = me * stages + slot
-                        mosaic.barrier_wait(filled.at[at])
-                        mosaic.wgmma(
-                            sums_ref, a_ring.at[me, slot], mosaic.transpose_ref(b_ring.at[me, slot], (1, 0))
-                        )
-                        mosaic.wgmma_wait(1)  # the step before is done, this one may go on
-
-                        @pl.when(k > 0)
-                        def _():
-                            mosaic.barrier_arrive(emptied.at[me * stages + lax.rem(before + k - 1, stages)])
-
-                    lax.fori_loop(0, steps, step, None)
-                    mosaic.wgmma_wait(0)
-                    mosaic.barrier_arrive(emptied.at[me * stages + lax.rem(before + steps - 1, stages)])
-
-                _finish(function, counts, config, multiply, given, results, staging.at[me], top, j)
-
-            lax.fori_loop(0, lax.div(turns + 1 - me, 2), block, None)
-            mosaic.wait_smem_to_gmem(0, wait_read_only=True)
+    mosaic.wait_smem_to_gmem(0, wait_read_only=True)
 
 
-def _finish(function: Callable, counts, config: Config, multiply: Callable, given, results, staging, top, j):
-    """One block: the product, and the function on its pieces."""
-    row_refs, column_refs, scalar_refs, (matrix, *sums) = split((*given, *results), (*counts, len(results)))
-    height, width = config.piece
-
-    @partial(pl.run_scoped, sums_ref=mosaic.ACC((config.rows, config.columns), jnp.float32))
-    def _(sums_ref):
-        of_rows = [
-            [_load(ref, pl.ds(top + y, height), 1) for ref in row_refs] for y in range(0, config.rows, height)
-        ]
-        of_all = [ref[0] for ref in scalar_refs]
-        multiply(sums_ref)
-        dots = sums_ref[...]
-        totals = [[] for _ in of_rows]
-        for x in range(0, config.columns, width):
-            at_columns = pl.ds(j * config.columns + x, width)
-            of_columns = [_load(ref, at_columns, 0) for ref in column_refs]
-            for piece, of_piece in enumerate(of_rows):
-                y = piece * height
-                value, *terms = function(dots[y : y + height, x : x + width], of_piece, of_columns, of_all)
-                totals[piece].append([term.sum(1) for term in terms])
-                slot = staging.at[(piece + x // width * len(of_rows)) % 2]
-                _send(value, slot, matrix.at[pl.ds(top + y, height), at_columns])
-        for piece, found in enumerate(totals):
-            for ref, parts in zip(sums, zip(*found), strict=True):
-                ref[j, pl.ds(top + piece * height, height)] = sum(parts[1:], parts[0])
+def _pipeline(dtype, depth: int, config: Config, body: Callable, context: Callable):
+    """Fetches the next steps' operands while a step is multiplied."""
+    spec = partial(
+        mosaic.BlockSpec,
+        index_map=lambda k: (0, k),
+        transforms=_layout(config.depth, dtype),
+        memory_space=mosaic.SMEM,
+        delay_release=config.pending,
+    )
+    return mosaic.emit_pipeline_warp_specialized(
+        body,
+        grid=(depth // config.depth,),
+        memory_registers=40,
+        in_specs=[spec((size, config.depth)) for size in (config.rows, config.columns)],
+        wg_axis="warpgroup",
+        num_compute_wgs=2,
+        max_concurrent_steps=config.stages,
+        compute_context=context,
+    )
 
 
 def _send(value, slot, target) -> None:

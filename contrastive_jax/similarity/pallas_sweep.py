@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from contrastive_jax.similarity import pallas_gpu, pallas_hopper
+from contrastive_jax.similarity import pallas_gpu, pallas_hopper, pallas_tpu
 from contrastive_jax.similarity.pallas_gpu import Outputs
 from contrastive_jax.similarity.pallas_tile import Pairs, trace
 from contrastive_jax.similarity.scan import padded
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 class Kernels(NamedTuple):
     """Which kernels run, on so many rows at a time: for sums, and where a matrix is written.
 
-    hopper: for matrices instead of `gpu`; None where the device has no such kernel. matrix_rows None:
+    hopper: for matrices instead of `blocks`; None where the device has no such kernel. matrix_rows None:
     so many that the matrix has at most 16 bytes an element of the columns' embeddings.
     """
 
-    gpu: pallas_gpu.Config = pallas_gpu.Config()
+    blocks: pallas_gpu.Config | pallas_tpu.Config = pallas_gpu.Config()
     hopper: pallas_hopper.Config | None = None
     interpret: bool = False
     rows: int = 16384
@@ -38,7 +38,9 @@ class Kernels(NamedTuple):
 
     @classmethod
     def of(cls, dtype) -> Kernels:
-        """What suits this process's device; anything but a GPU interprets, slowly."""
+        """What suits this process's device; without an accelerator kernels are interpreted, slowly."""
+        if jax.default_backend() == "tpu":
+            return cls(pallas_tpu.Config())
         if jax.default_backend() != "gpu":
             return cls(interpret=True)
         capability = str(getattr(jax.devices()[0], "compute_capability", ""))
@@ -50,7 +52,7 @@ class Kernels(NamedTuple):
 
         A chunk may be down to half as long as it could be where that saves padding.
         """
-        configs = [self.gpu] + [self.hopper] * (matrix and self.hopper is not None)
+        configs = [self.blocks] + [self.hopper] * (matrix and self.hopper is not None)
         unit, width = (
             int(np.lcm.reduce([getattr(c, side) for c in configs])) for side in ("rows", "columns")
         )
@@ -157,7 +159,7 @@ def sweep(work: Work, wants: tuple[bool, bool] | None = None) -> Swept:
     number, chunk, width = use.plan(*sizes, depth, wants is not None)
     a, rows = _filled(a, work.rows, traced.rows, number * chunk)
     b, columns = _filled(b, work.columns, traced.columns, width)
-    a, b = (jnp.pad(x, ((0, 0), (0, -depth % use.gpu.depth))) for x in (a, b))
+    a, b = (jnp.pad(x, ((0, 0), (0, -depth % use.blocks.depth))) for x in (a, b))
     scalars = [work.scalars[i] for i in traced.scalars]
 
     def visit(carry, given):
@@ -193,8 +195,9 @@ def _products(work: Work, a, b, rows, columns, scalars):
         )
         return matrix, sums, []
     outputs = Outputs(a.dtype if traced.has_matrix else None, *counts[1:])
-    matrix, row_sums, column_sums = pallas_gpu.products(
-        traced.evaluate, a, b, rows, columns, scalars, outputs, use.gpu, use.interpret
+    kernel = pallas_tpu if isinstance(use.blocks, pallas_tpu.Config) else pallas_gpu
+    matrix, row_sums, column_sums = kernel.products(
+        traced.evaluate, a, b, rows, columns, scalars, outputs, use.blocks, use.interpret
     )
     return matrix[0] if matrix else None, row_sums, column_sums
 

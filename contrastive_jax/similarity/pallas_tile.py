@@ -50,8 +50,8 @@ class Slope(NamedTuple):
 class Pairs(NamedTuple):
     """A function of pairs, and which of its row vectors, column vectors and scalars it reads.
 
-    evaluate(dots [r, c], rows, columns, scalars) takes those alone, and returns the function's values
-    flat, each [r, c]: the matrix if there is one, then the terms of the rows and of the columns.
+    evaluate(dots [r, c], rows [r], columns [c], scalars) takes those alone (or [r, 1] and [1, c]), and
+    returns the values flat, each [r, c]: the matrix if there is one, then the terms of rows, of columns.
     """
 
     evaluate: Callable[..., list]
@@ -129,17 +129,41 @@ def trace(
     used = [tuple(i for i in range(b - a) if invars[a + i] in needed) for a, b in pairwise(ends)]
 
     def evaluate(dots, rows, columns, scalars) -> list:
+        block = _Block(dots.shape, any(x.ndim == 2 for x in (*rows, *columns)))
         values = [None] * len(invars)
         values[0] = dots, (0, 1)
         for places, start, given, axes in zip(used, ends, (rows, columns, scalars), ((0,), (1,), ())):
             for place, value in zip(places, given, strict=True):
                 values[start + place] = value, axes
-        results = _evaluate(closed.jaxpr, closed.consts, values, dots.shape)
+        results = _evaluate(closed.jaxpr, closed.consts, values, block)
         types = [variable.aval.dtype for variable in closed.jaxpr.outvars]
-        return [_spread(x, dtype, (0, 1), dots.shape) for x, dtype in zip(results, types)]
+        return [block.spread(x, dtype, (0, 1)) for x, dtype in zip(results, types)]
 
     matrix, *terms = out
     return Pairs(evaluate, *used, matrix is not None, tuple(map(jax.tree.structure, terms)))
+
+
+class _Block(NamedTuple):
+    """The shape of a kernel's block, and whether its vectors are [r, 1] and [1, c] instead of [r] and [c]."""
+
+    shape: tuple[int, int]
+    is_flat: bool
+
+    def spread(self, operand, dtype, axes: tuple[int, ...]):
+        """A value broadcast to the axes that its partners have."""
+        x, own = operand
+        if not isinstance(x, jax.core.Tracer):
+            x = jnp.asarray(np.asarray(x).item(), dtype)
+        if own == axes:
+            return x
+        if self.is_flat:
+            shape = [n if axis in axes else 1 for axis, n in enumerate(self.shape)] if axes else []
+            if dtype == jnp.bool_:  # vectors of bits cannot be broadcast
+                return jnp.broadcast_to(x.astype(jnp.int32), shape) != 0
+            return jnp.broadcast_to(x, shape)
+        return lax.broadcast_in_dim(
+            x, [self.shape[axis] for axis in axes], [axes.index(axis) for axis in own]
+        )
 
 
 def _example(side: str, leaf, shape: tuple) -> jax.ShapeDtypeStruct:
@@ -186,7 +210,7 @@ def _needed(jaxpr) -> tuple[set, list]:
     return needed, equations[::-1]
 
 
-def _evaluate(jaxpr, consts, values: list, block: tuple[int, int]) -> list:
+def _evaluate(jaxpr, consts, values: list, block: _Block) -> list:
     """Values are (array, the axes of the block that it has); broadcasting waits until two ranks meet."""
     known = dict(zip(jaxpr.constvars, ((c, ()) for c in consts))) | dict(zip(jaxpr.invars, values))
 
@@ -207,7 +231,7 @@ def _evaluate(jaxpr, consts, values: list, block: tuple[int, int]) -> list:
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _apply(equation, operands: list, block: tuple[int, int]):
+def _apply(equation, operands: list, block: _Block):
     name, params = equation.primitive.name, equation.params
     if all(_is_constant(x) for x in operands) and name != "add_any":
         with jax.ensure_compile_time_eval():
@@ -225,7 +249,7 @@ def _apply(equation, operands: list, block: tuple[int, int]):
     axes = tuple(sorted({axis for _, axes in operands for axis in axes}))
     if name == "convert_element_type":
         return operands[0][0].astype(params["new_dtype"]), axes
-    full = [_spread(x, atom.aval.dtype, axes, block) for x, atom in zip(operands, equation.invars)]
+    full = [block.spread(x, atom.aval.dtype, axes) for x, atom in zip(operands, equation.invars)]
     if name == "add_any":
         return full[0] + full[1], axes
     if name == "log1p":
@@ -239,12 +263,3 @@ def _is_constant(operand, value: float | None = None) -> bool:
     if isinstance(x, jax.core.Tracer):
         return False
     return value is None or bool(np.all(np.asarray(x) == value))
-
-
-def _spread(operand, dtype, axes: tuple[int, ...], block: tuple[int, int]):
-    x, own = operand
-    if not isinstance(x, jax.core.Tracer):
-        x = jnp.asarray(np.asarray(x).item(), dtype)
-    if own == axes:
-        return x
-    return lax.broadcast_in_dim(x, [block[axis] for axis in axes], [axes.index(axis) for axis in own])

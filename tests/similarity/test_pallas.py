@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contrastive_jax.similarity import Dot, Scores, pallas
+from contrastive_jax.similarity import Dot, Scores, pallas, pallas_tpu
 from contrastive_jax.similarity.pallas_gpu import Config
 from contrastive_jax.similarity.pallas_math import log1p, softplus
 from contrastive_jax.similarity.pallas_sweep import Kernels
@@ -15,6 +15,7 @@ from contrastive_jax.similarity.tiles import Side, Split, normalise
 from tests.similarity.meshes import make_mesh, relative_error
 
 SMALL = Kernels(Config(rows=16, columns=32, depth=16, group=2), interpret=True, rows=32, matrix_rows=48)
+OF_TPU = Kernels(pallas_tpu.Config(rows=16, columns=32, depth=16), interpret=True, rows=32, matrix_rows=48)
 SHIFT = -40.0
 
 
@@ -132,21 +133,22 @@ def gradient_of(function, trees):
 
 
 CASES = [
-    (scaled, True, (50, 50, 24), jnp.float32),
-    (scaled, True, (100, 70, 32), jnp.bfloat16),
-    (labelled, False, (37, 81, 16), jnp.float32),
-    (soft, False, (70, 33, 20), jnp.float32),
-    (lonely, False, (40, 20, 16), jnp.float32),
+    (scaled, True, (50, 50, 24), jnp.float32, OF_TPU),
+    (scaled, True, (100, 70, 32), jnp.bfloat16, SMALL),
+    (labelled, False, (37, 81, 16), jnp.float32, SMALL),
+    (soft, False, (70, 33, 20), jnp.float32, SMALL),
+    (soft, False, (33, 70, 20), jnp.float32, OF_TPU),
+    (lonely, False, (40, 20, 16), jnp.float32, SMALL),
 ]
-CASE = ("tile", "diagonal", "shape", "dtype")
+CASE = ("tile", "diagonal", "shape", "dtype", "kernels")
 
 
 def named(x):
-    return getattr(x, "__name__", str(x))
+    return ("tpu" if x is OF_TPU else "gpu") if isinstance(x, Kernels) else getattr(x, "__name__", str(x))
 
 
 @pytest.mark.parametrize(CASE, CASES, ids=named)
-def test_sums_and_their_gradient_equal_the_whole_matrix(tile, diagonal, shape, dtype):
+def test_sums_and_their_gradient_equal_the_whole_matrix(tile, diagonal, shape, dtype, kernels):
     rows, columns, shared = records(*shape, dtype)
     problem, needs, shared_parts, row, column = problem_of(tile, rows, columns, shared, diagonal)
     assert pallas.unsupported(problem, needs, shared_parts, row, column) is None
@@ -165,14 +167,20 @@ def test_sums_and_their_gradient_equal_the_whole_matrix(tile, diagonal, shape, d
 
     @jax.jit
     def run(shared_parts, row, column, g):
-        found = pallas.shifted_sums(problem, shared_parts, SHIFT, row, column, kernels=SMALL)
+        found = pallas.shifted_sums(problem, shared_parts, SHIFT, row, column, kernels=kernels)
         lses = [jnp.where(x.tiles > 0, jnp.log(x.sum) + SHIFT, 0) for x in found]
         cotangents = [
             SideCotangents(jnp.where(x.tiles > 0, u * jnp.exp(SHIFT - lse), 0), lse, p, m)
             for x, lse, (u, p, m) in zip(found, lses, g)
         ]
         gradients = pallas.statistics_gradient(
-            problem, needs, shared_parts, SHIFT, (row, cotangents[0]), (column, cotangents[1]), kernels=SMALL
+            problem,
+            needs,
+            shared_parts,
+            SHIFT,
+            (row, cotangents[0]),
+            (column, cotangents[1]),
+            kernels=kernels,
         )
         return [(lse, x.target, x.mass) for lse, x in zip(lses, found)], gradients
 
@@ -183,11 +191,14 @@ def test_sums_and_their_gradient_equal_the_whole_matrix(tile, diagonal, shape, d
     assert relative_error(got, want) < (1e-5 if dtype == jnp.float32 else 6e-3)
 
 
-TOTALS = [(logistic, False, (60, 50, 16), jnp.bfloat16), (weighted, False, (50, 70, 20), jnp.float32)]
+TOTALS = [
+    (logistic, False, (60, 50, 16), jnp.bfloat16, OF_TPU),
+    (weighted, False, (50, 70, 20), jnp.float32, SMALL),
+]
 
 
 @pytest.mark.parametrize(CASE, TOTALS, ids=named)
-def test_a_total_and_its_gradient_equal_the_whole_matrix(tile, diagonal, shape, dtype):
+def test_a_total_and_its_gradient_equal_the_whole_matrix(tile, diagonal, shape, dtype, kernels):
     rows, columns, shared = records(*shape, dtype)
     problem, needs, shared_parts, row, column = problem_of(tile, rows, columns, shared)
 
@@ -195,9 +206,9 @@ def test_a_total_and_its_gradient_equal_the_whole_matrix(tile, diagonal, shape, 
         return whole(tile, diagonal, rows, columns, shared)[2]
 
     want, want_gradient = gradient_of(loss, wide((shared, rows, columns)))
-    value, *gradient = pallas.total_with_gradient(problem, needs, shared_parts, row, column, kernels=SMALL)
+    value, *gradient = pallas.total_with_gradient(problem, needs, shared_parts, row, column, kernels=kernels)
     assert relative_error(value, want) < 1e-5
-    assert relative_error(pallas.total(problem, shared_parts, row, column, kernels=SMALL), want) < 1e-5
+    assert relative_error(pallas.total(problem, shared_parts, row, column, kernels=kernels), want) < 1e-5
     assert relative_error(gradient, tuple(want_gradient)) < (1e-5 if dtype == jnp.float32 else 6e-3)
 
 
