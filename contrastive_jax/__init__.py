@@ -11,6 +11,7 @@ _HOMES = {
     "contrastive_jax.losses": (
         "Loss",
         "attraction_repulsion",
+        "gte_contrastive",
         "late_interaction",
         "nt_xent",
         "one_to_k",

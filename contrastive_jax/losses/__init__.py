@@ -1,6 +1,7 @@
 """Losses: pure functions of embeddings; and, as `KINDS`, what a config calls them."""
 
 from contrastive_jax.losses.attraction_repulsion import AttractionRepulsion, attraction_repulsion
+from contrastive_jax.losses.gte import GTEContrastive, gte_contrastive
 from contrastive_jax.losses.late_interaction import late_interaction
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.nt_xent import NTXent, nt_xent
@@ -17,6 +18,7 @@ KINDS = {
     "supervised": SupervisedContrastive,
     "one_to_k": OneToK,
     "attraction_repulsion": AttractionRepulsion,
+    "gte": GTEContrastive,
     "symile": Symile,
 }
 
@@ -24,6 +26,7 @@ __all__ = [
     "KINDS",
     "Loss",
     "attraction_repulsion",
+    "gte_contrastive",
     "late_interaction",
     "nt_xent",
     "one_to_k",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
-from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded
+from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
 from contrastive_jax.similarity import Dot, Weighted, expectation
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def attraction_repulsion(
     record = {
         "embedding": flat,
         "square": jnp.sum(flat.astype(dtype) ** 2, -1),
-        "id": jnp.repeat(jnp.arange(B, dtype=jnp.int32), K),
+        "id": of_views(jnp.arange(B, dtype=jnp.int32), K),
     }
     shared = {"t_minus": jnp.asarray(t_minus, dtype)}
     away = expectation(

@@ -29,10 +29,10 @@ def mean_cross_entropy(
     share = has.astype(lse.dtype) if weights is None else jnp.where(has, weights, 0).astype(lse.dtype)
     share /= _nonzero(share.sum())
     metrics = {
-        "positive_logit": positive_logit @ share,
-        "positive_probability": jnp.exp(-entropy) @ share,
+        "positive_logit": (positive_logit * share).sum(),
+        "positive_probability": (jnp.exp(-entropy) * share).sum(),
     }
-    return entropy @ share, jax.lax.stop_gradient(metrics)
+    return (entropy * share).sum(), jax.lax.stop_gradient(metrics)
 
 
 def _nonzero(x):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
-from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded
+from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
 from contrastive_jax.losses.wiring import ViewsLoss
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
@@ -44,7 +44,7 @@ def one_to_k(
     (images, texts, scale), fine = finite(images, texts, checked_scale(scale))
     K, number = texts.shape[1], jnp.arange(len(images), dtype=jnp.int32)
     rows = {"embedding": images, "id": number}
-    columns = {"embedding": jnp.reshape(texts, (-1, texts.shape[-1])), "id": jnp.repeat(number, K)}
+    columns = {"embedding": jnp.reshape(texts, (-1, texts.shape[-1])), "id": of_views(number, K)}
     shared = {"scale": jnp.asarray(scale, jnp.promote_types(jnp.float32, images.dtype))}
     sums = cross_entropy(Dot(_scores, lambda s: s["scale"]), rows, columns, shared, **(engine or {}))
     of_images, metrics = mean_cross_entropy(sums.row_lse, sums.row_target, sums.row_mass)

@@ -101,6 +101,11 @@ def soft_targets(rows: dict[str, Array], columns: dict[str, Array]) -> Float[Arr
     return jax.lax.stop_gradient(products(rows["soft"], columns["soft"]))
 
 
+def of_views(labels: Int[Array, " B"], views: int) -> Int[Array, " B*V"]:
+    """The labels of B examples for each of their views, example by example; sharded as they are."""
+    return jnp.reshape(jnp.broadcast_to(labels[:, None], (len(labels), views)), (-1,))
+
+
 def equal(rows: dict[str, Array], columns: dict[str, Array], name: str) -> Bool[Array, "r c"] | None:
     """Where the two sides have the same label, or None where they have no such label."""
     if name not in rows:

@@ -48,7 +48,7 @@ def smoothed_cross_entropy(
     extra = _with_extra(extra, lambda c: {**c, **_zeros(_length(c), weighing[1])})
     sums = cross_entropy(Dot(weighed, tile.bound), *smoothed, shared, **extra, **engine)
     each = zip((sums.row_lse, sums.column_lse), shares)
-    return sum(jnp.where(w != 0, lse, 0) @ w for lse, w in each) - sums.row_target.sum()
+    return sum((jnp.where(w != 0, lse, 0) * w).sum() for lse, w in each) - sums.row_target.sum()
 
 
 def _weighing(weight, mass, lse, smoothing: float):

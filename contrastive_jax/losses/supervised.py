@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
-from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded
+from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
 from contrastive_jax.losses.wiring import ViewsLoss
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
@@ -47,7 +47,7 @@ def supervised_contrastive(
     z = jnp.reshape(z, (-1, z.shape[-1]))
     record = {
         "embedding": z,
-        "id": jnp.repeat(jnp.asarray(labels), views, total_repeat_length=len(z)),
+        "id": of_views(jnp.asarray(labels), views),
         "position": jnp.arange(len(z), dtype=jnp.int32),
     }
     shared = {"scale": jnp.asarray(scale, jnp.promote_types(jnp.float32, z.dtype))}

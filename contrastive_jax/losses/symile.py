@@ -38,7 +38,8 @@ def symile(
     where C is the right combination and the wrong ones; the value is the mean of L_im over i and m.
     negatives="permute" makes B - 1 wrong ones, of every other modality in an order of its own drawn from
     `key` (work B^2 d); "all" takes all B^(M-1) - 1 there are (work B^M d), for M = 2, where it is CLIP's
-    loss, or M = 3. Both need memory in proportion to B d.
+    loss, or M = 3. Both need memory in proportion to B d: "all" to a device's share of it, while to
+    permute one other modality a device holds it whole for a moment.
 
     embeddings: M of them, as a rule of unit length; their product is then about d^(1 - M/2), so a scale
     far over CLIP's 100 is in order. engine: keywords of `similarity.cross_entropy`. A number that is
@@ -74,7 +75,8 @@ def _permuted(m: int, z, scale, key, engine) -> Float[Array, " B"]:
     """The log-sum-exp of anchor m over combinations of the others, each in an order of its own."""
     others = [x for n, x in enumerate(z) if n != m]
     orders = (jax.random.permutation(jax.random.fold_in(key, n), len(x)) for n, x in enumerate(others))
-    return _sweep(z[m], math.prod(x[order] for x, order in zip(others, orders)), scale, 0, engine)[0]
+    wrong = math.prod(_in_order(x, order) for x, order in zip(others, orders))
+    return _sweep(z[m], wrong, scale, 0, engine)[0]
 
 
 def _sweep(rows, columns, scale, shift, engine) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
@@ -105,7 +107,7 @@ def _all_triples(engine):
             b_lse = jnp.logaddexp(b_lse, column)
             return _on(b), jnp.logaddexp(x_lse, row), jnp.logaddexp(a_lse, column), _on(b_lse)
 
-        nothing = jnp.full(len(x), -jnp.inf, scale.dtype)
+        nothing = jnp.full_like(x[:, 0], -jnp.inf, scale.dtype)
         return lax.fori_loop(0, len(x), step, (b, nothing, nothing, nothing))[1:]
 
     def forward(*z):
@@ -127,7 +129,7 @@ def _all_triples(engine):
             )
             return (x_sum, a_sum, _on(b_sum), scale_sum), _on(b), _on(b_lse), _on(b_g)
 
-        zeros = tuple(jnp.zeros(t.shape, scale.dtype) for t in (x, a, b, scale))
+        zeros = tuple(jnp.zeros_like(t, scale.dtype) for t in (x, a, b, scale))
         gradients = lax.fori_loop(0, len(x), step, (zeros, b, b_lse, b_g))[0]
         return tuple(g.astype(t.dtype) for g, t in zip(gradients, (x, a, b, scale)))
 
@@ -136,7 +138,20 @@ def _all_triples(engine):
 
 
 def _on(x: Array) -> Array:
+    if _is_explicit(x):
+        return _in_order(x, (jnp.arange(len(x)) + 1) % len(x))
     return jnp.roll(x, -1, axis=0)
+
+
+def _in_order(x: Array, order: Array) -> Array:
+    """x[order], lying where x lies."""
+    if _is_explicit(x):
+        return x.at[order].get(out_sharding=jax.typeof(x).sharding)
+    return x[order]
+
+
+def _is_explicit(x: Array) -> bool:
+    return any(axes is not None for axes in jax.typeof(x).sharding.spec)
 
 
 def _part(lse, total, cotangent):

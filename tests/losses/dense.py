@@ -46,7 +46,7 @@ def unit(seed: int, *shape: int):
     return z / np.linalg.norm(z, axis=-1, keepdims=True)
 
 
-def is_the_same(loss, definition, arguments, shape=(1,), rtol=1e-9):
+def is_the_same(loss, definition, arguments, shape=(1,), rtol=1e-9, block=(3, 5)):
     """Value and all gradients of loss(*arguments, engine) on a mesh are those of definition(*arguments)."""
 
     def run(function):
@@ -57,7 +57,7 @@ def is_the_same(loss, definition, arguments, shape=(1,), rtol=1e-9):
         arguments = jax.tree.map(jnp.float64, arguments)
         want = run(definition)
         with jax.set_mesh(make_mesh(shape)):
-            got = run(lambda *arguments: loss(*arguments, engine={"block": (3, 5)}).value)
+            got = run(lambda *arguments: loss(*arguments, engine={"block": block}).value)
     largest = max(np.abs(x).max() for x in jax.tree.leaves(want[1]))
     np.testing.assert_allclose(got[0], want[0], rtol=rtol, atol=1e-12)
     for a, b in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1]), strict=True):

@@ -22,6 +22,7 @@ LOSSES = {
     "guided": lambda a, b, c, scale, **k: cj.softmax_contrastive(
         a, b, scale=scale, guide=(c, c[::-1]), memory=jnp.ones((3, a.shape[1])), **k
     ),
+    "gte": lambda a, b, c, scale, **k: cj.gte_contrastive(a, b, scale=scale, negatives=c, **k),
     "sigmoid": lambda a, b, c, scale, **k: cj.sigmoid_contrastive(a, b, scale=scale, bias=-1.0, **k),
     "nt_xent": lambda a, b, c, scale, **k: cj.nt_xent(a, b, scale=scale, **k),
     "supervised": lambda a, b, c, scale, **k: cj.supervised_contrastive(

@@ -52,6 +52,12 @@ CASES = {
         dict(views=("a", "b", "c"), t_plus=0.5, weights_gradient=False),
         lambda _: cj.attraction_repulsion(jnp.stack([A, B, C], 1), t_plus=0.5, weights_gradient=False),
     ),
+    "gte": (
+        dict(queries="a", documents="b", negatives="c", guide=("c", "d"), documents_to_queries=False),
+        lambda scale: cj.gte_contrastive(
+            A, B, scale=scale, negatives=C, guide=(C, D), documents_to_queries=False
+        ),
+    ),
     "symile": (
         dict(views=("a", "b", "c"), negatives="all"),
         lambda scale: cj.symile([A, B, C], scale=scale, negatives="all"),
@@ -96,6 +102,7 @@ def test_a_scale_that_is_not_learned(kind):
         ("softmax", {"guide": ("c",)}),
         ("softmax", {"margin": -1.0}),
         ("softmax", {"angular_margin": 2.0}),
+        ("gte", {"guide": ("c",)}),
         ("nt_xent", {"views": ("a", "b", "c")}),
         ("supervised", {"views": ()}),
         ("one_to_k", {"scale": 0.0}),

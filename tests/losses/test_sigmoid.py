@@ -18,11 +18,14 @@ def test_golden_values(embeddings, want):
 
 @random_cases
 def test_equals_the_definition(seed):
-    mesh, n, labelled, absent = draw(seed, "sigmoid", (1, 22), [True, False], [True, False])
+    either = [True, False]
+    mesh, n, labelled, ignoring, absent = draw(seed, "sigmoid", (1, 22), either, either, either)
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, 5, n) if labelled else np.arange(n)
     pictures, present = rng.integers(0, 4, n), rng.random(n) < (0.8 if absent else 2)
-    valid = present[:, None] & present[None, :] & (same(ids, ids) | ~same(pictures, pictures))
+    valid = present[:, None] & present[None, :]
+    if ignoring:
+        valid &= same(ids, ids) | ~same(pictures, pictures)
 
     def definition(rows, columns, scale, bias):
         sign = jnp.where(same(ids, ids), 1, -1)
@@ -36,12 +39,26 @@ def test_equals_the_definition(seed):
             scale=scale,
             bias=bias,
             positives=jnp.asarray(ids) if labelled else None,
-            ignore=jnp.asarray(pictures),
+            ignore=jnp.asarray(pictures) if ignoring else None,
             present=jnp.asarray(present) if absent else None,
             engine=engine,
         )
 
     is_the_same(loss, definition, (unit(seed, n, 6), unit(seed + 1, n, 6), 3.0, -2.0), mesh)
+
+
+def test_without_labels_on_a_mesh():
+    """As many examples as devices hold evenly, and no mask: every pair takes part."""
+    z = unit(0, 2, 16, 6)
+
+    def definition(rows, columns, scale, bias):
+        sign = 2 * jnp.eye(16) - 1
+        return jnp.log1p(jnp.exp(-sign * (scale * rows @ columns.T + bias))).sum() / 16
+
+    def loss(rows, columns, scale, bias, engine):
+        return sigmoid_contrastive(rows, columns, scale=scale, bias=bias, engine=engine)
+
+    is_the_same(loss, definition, (*z, 3.0, -2.0), (2, 2), block=2)
 
 
 def test_scale_and_bias_are_parameters():

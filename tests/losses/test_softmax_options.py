@@ -23,6 +23,7 @@ MORE = [
     {"positives", "ignore", "present", "label_smoothing"},
     {"log_weights", "weights"},
     {"soft", "decoupled", "ignore"},
+    {"guide", "present", "ignore", "weights"},
     *({name} for name in ("margin", "decoupled", "guide", "negatives", "memory", "soft", "weights")),
 ]
 
