@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from contrastive_jax.similarity.engine import Engine, Plan, choose
+from contrastive_jax.similarity.engine import Engine, Plan, by_kernels, choose
 from contrastive_jax.similarity.placement import Placement, locate
-from contrastive_jax.similarity.ring import Job
 from contrastive_jax.similarity.scan import padded
 from contrastive_jax.similarity.scores import Needs, Problem, evaluate, pairs
+from contrastive_jax.similarity.sweeps import Job
 from contrastive_jax.similarity.tiles import Dot, Extra, Side, Split, Weighted, check, count
 
 if TYPE_CHECKING:
@@ -118,11 +118,11 @@ class Call(NamedTuple):
 
 
 def prepare(
-    tile, rows, columns, shared, extra, engine: dict, diagonal=False, valued=False
+    reduction: str, tile, rows, columns, shared, extra, engine: dict, diagonal: bool = False
 ) -> tuple[Call, tuple]:
     """The call, and its trees as (floating, others): lists of leaves of shared, rows, columns, extras."""
     engine = Engine.of(engine)
-    if valued:
+    if reduction == "expectation":
         tile = _valued(tile)
     extras = _extras(extra, columns)
     trees = jax.tree.map(_array, (shared, rows, columns, *(e.columns for e in extras)))
@@ -147,8 +147,11 @@ def prepare(
         diagonal,
         any(n % k for n, k in zip(sizes, shares)) or _ragged(local, chosen, place),
     )
-    call = Call(Job(problem, place.ring, travels), place, chosen, sizes[0], tuple(sizes[1:]))
     apart = [split.apart(tree) for split, tree in zip(splits, trees)]
+    if by_kernels(engine, problem, apart, reduction):
+        chosen = chosen._replace(backend="pallas", keeps=False)
+    job = Job(problem, place.ring, travels, chosen.backend)
+    call = Call(job, place, chosen, sizes[0], tuple(sizes[1:]))
     return call, ([a[0] for a in apart], [a[1] for a in apart])
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 
 from contrastive_jax.similarity.blocks import block_size
+from contrastive_jax.similarity.scores import Needs
+from contrastive_jax.similarity.tiles import Dot, Side
 from contrastive_jax.similarity.travel import Ring
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import PyTree
 
+    from contrastive_jax.similarity.scores import Problem
     from contrastive_jax.similarity.tiles import Tile
 
 KEEP = 2**29  # bytes a device
@@ -92,7 +95,39 @@ def choose(
     keep = KEEP if engine.keep is None else engine.keep
     kept = 4 * row_count * (column_counts[0] * ring.size + sum(column_counts[1:]))
     keeps = getattr(tile, "bound", None) is not None and kept <= keep
-    return Plan(block, engine.backend or "scan", communication, keeps)
+    return Plan(block, "scan", communication, keeps)
+
+
+def by_kernels(engine: Engine, problem: Problem, apart: Sequence[tuple[list, list]], reduction: str) -> bool:
+    """Whether fused kernels do a device's sweeps: if asked for, or on a GPU for narrow embeddings.
+
+    apart: the floating and other leaves of shared, rows and columns. ValueError for kernels that are
+    asked for and cannot run the reduction or the tile.
+    """
+    narrow = any(x.dtype.itemsize == 2 for x in apart[1][0])
+    if engine.backend is None and not (jax.default_backend() == "gpu" and narrow):
+        return False
+    if engine.backend == "scan":
+        return False
+    reason = _no_kernels(problem, apart, reduction)
+    if reason and engine.backend == "pallas":
+        raise ValueError(f"backend='pallas': {reason}; take backend='scan' or None")
+    return reason is None
+
+
+def _no_kernels(problem: Problem, apart, reduction: str) -> str | None:
+    if reduction not in ("cross_entropy", "total"):
+        return f"{reduction} has no kernels"
+    if not isinstance(problem.tile, Dot):
+        return "kernels run Dot tiles alone"
+    if reduction == "cross_entropy" and problem.tile.bound is None:
+        return "without a bound of the logits there is no kernel"
+    from contrastive_jax.similarity import pallas  # slow to import, and not everywhere to be had
+
+    shared, rows, columns = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), list(apart[:3]))
+    needs = Needs(*((True,) * len(side[0]) for side in (shared, rows, columns)))
+    sides = (Side(*side, jax.ShapeDtypeStruct(side[0][0].shape[:1], "int32")) for side in (rows, columns))
+    return pallas.unsupported(problem, needs, shared, *sides)
 
 
 # Of a device: float operations a second that products reach, bytes a second to the next device, seconds

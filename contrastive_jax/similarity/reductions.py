@@ -84,7 +84,7 @@ def cross_entropy(
     """
     if targets not in (None, "diagonal"):
         raise ValueError(f'targets={targets!r}: give None (the tile\'s own) or "diagonal"')
-    call, trees = prepare(tile, rows, columns, shared, extra, engine, targets == "diagonal")
+    call, trees = prepare("cross_entropy", tile, rows, columns, shared, extra, engine, targets == "diagonal")
     place = call.place
 
     @jax.custom_vjp
@@ -131,7 +131,7 @@ def total(
     Under differentiation the value and all gradients come from one sweep. A value that is not a number
     makes the total inf.
     """
-    call, trees = prepare(tile, rows, columns, shared, extra, engine)
+    call, trees = prepare("total", tile, rows, columns, shared, extra, engine)
     place = call.place
     specs = ALIKE, place.rows, call.group_specs
 
@@ -170,7 +170,7 @@ def expectation(
     The tile returns (logits, values) or `Weighted`. weights_gradient: whether the logits are
     differentiated; without, the weights p are constants.
     """
-    call, trees = prepare(tile, rows, columns, shared, extra, engine, valued=True)
+    call, trees = prepare("expectation", tile, rows, columns, shared, extra, engine)
     place, (R, _) = call.place, call.sizes
 
     @jax.custom_vjp
@@ -215,7 +215,7 @@ def top_k(
     Of equal values the lower index comes first, on every mesh. Where fewer than k pairs are unmasked,
     the value is -inf and the index -1. No gradient flows. ValueError for k outside 1..C.
     """
-    call, trees = prepare(tile, rows, columns, shared, extra, engine)
+    call, trees = prepare("top_k", tile, rows, columns, shared, extra, engine)
     R, C = call.sizes[0], sum(call.group_sizes)
     if not 1 <= k <= C:
         raise ValueError(f"k={k}: give 1 to {C}, the number of columns")
@@ -228,7 +228,14 @@ def top_k(
 
 
 def plan(
-    tile: Tile, rows: PyTree, columns: PyTree, shared: PyTree = None, *, extra: More = None, **engine
+    tile: Tile,
+    rows: PyTree,
+    columns: PyTree,
+    shared: PyTree = None,
+    *,
+    reduction: str = "cross_entropy",
+    extra: More = None,
+    **engine,
 ) -> Plan:
     """What a reduction with these arguments (arrays or their shapes) would choose."""
-    return prepare(tile, rows, columns, shared, extra, engine)[0].plan
+    return prepare(reduction, tile, rows, columns, shared, extra, engine)[0].plan

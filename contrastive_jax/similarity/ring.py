@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from contrastive_jax.similarity import steps
-from contrastive_jax.similarity.scan import sweep
-from contrastive_jax.similarity.scores import Needs, Problem, wanted
+from contrastive_jax.similarity import steps, sweeps
+from contrastive_jax.similarity.scores import Needs, wanted
 from contrastive_jax.similarity.steps import Best, Mean, ShiftedSums, SideCotangents, Statistics
+from contrastive_jax.similarity.sweeps import Job
 from contrastive_jax.similarity.travel import Ring, added_up, meet, stacked, summed, varying
 
 if TYPE_CHECKING:
@@ -29,19 +29,11 @@ REACH = 60.0  # exp(bound - shift): a sum of 2^30 such terms is still a float32
 DEPTH = 40.0  # a sum below exp(-DEPTH) may have lost terms to the least float32
 
 
-class Job(NamedTuple):
-    """What is fixed of a reduction on each device: the problem, the ring, which groups travel."""
-
-    problem: Problem
-    ring: Ring
-    travels: tuple[bool, ...]
-
-
 class Group(NamedTuple):
-    """Columns that a step meets: (Side, what is known of them), and what is found of n to start with."""
+    """Columns, (Side, what is known of them), the sweep over them, and what is found of n at the start."""
 
     columns: tuple[Side, PyTree]
-    step: Callable
+    sweep: Callable
     start: Callable[[int], PyTree] = lambda n: ()
     kept: PyTree = None
     home: Callable[[PyTree, Ring], PyTree] = added_up
@@ -58,8 +50,8 @@ def statistics(
     if bound is None:
         return *_with_maxima(job, shared, rows, groups), jnp.array(False), None
     ring, shift = job.ring, bound - REACH
-    step = steps.shifted_sums(job.problem, shared, shift, keeps)
-    row, column, kept = _of_rows_and_columns(job, step, steps.no_sums, rows, groups, added_up)
+    sweep = sweeps.shifted_sums(job, shared, shift, keeps)
+    row, column, kept = _of_rows_and_columns(job, sweep, steps.no_sums, rows, groups, added_up)
     row = summed(row, ring.spread)
     served = jnp.stack([_usable(row), _usable(column)]).all()
     if ring.all_axes:
@@ -80,8 +72,8 @@ def _usable(side: ShiftedSums) -> Bool[Array, ""]:
 
 
 def _with_maxima(job: Job, shared, rows: Side, groups: Sequence[Side]) -> tuple[Statistics, Statistics]:
-    step = steps.statistics(job.problem, shared)
-    row, column, _ = _of_rows_and_columns(job, step, steps.no_statistics, rows, groups, _statistics_home)
+    sweep = job.by_steps(steps.statistics(job.problem, shared))
+    row, column, _ = _of_rows_and_columns(job, sweep, steps.no_statistics, rows, groups, _statistics_home)
     if job.ring.spread:
         sums = summed((row.target, row.mass), job.ring.spread)
         row = Statistics(jax.nn.logsumexp(stacked(row.lse, job.ring), 0), *sums)
@@ -96,10 +88,10 @@ def _statistics_home(found: Statistics, ring: Ring) -> Statistics:
     return sums._replace(lse=jnp.log(sums.lse) + own)
 
 
-def _of_rows_and_columns(job: Job, step, start, rows: Side, groups: Sequence[Side], home):
+def _of_rows_and_columns(job: Job, sweep, start, rows: Side, groups: Sequence[Side], home):
     start = partial(start, dtype=job.problem.dtype)
-    met = [Group((side, None), step, start, home=home) for side in groups[:1]]
-    met += [Group((side, None), step, lambda n: None) for side in groups[1:]]
+    met = [Group((side, None), sweep, start, home=home) for side in groups[:1]]
+    met += [Group((side, None), sweep, lambda n: None) for side in groups[1:]]
     _, row, columns, kept = _meet_all(job, None, (rows, None), start(len(rows.index)), met)
     return row, columns[0], kept
 
@@ -115,9 +107,9 @@ def statistics_gradient(
     def run(shift, kept):
         row, column = (_cotangents(state, shift) for state in (row_state, column_state))
         sides = [column] + [None] * (len(groups) - 1)
-        all_steps = [steps.statistics_gradient(job.problem, need, shared, shift) for need in needs]
+        by_group = [sweeps.statistics_gradient(job, need, shared, shift) for need in needs]
         gradient = wanted(shared[0], needs[0].shared, job.problem.dtype)
-        return _gradients(job, needs, all_steps, gradient, (rows, row), zip(groups, sides), kept)
+        return _gradients(job, needs, by_group, gradient, (rows, row), zip(groups, sides), kept)
 
     if bound is None:
         return run(None, None)
@@ -132,25 +124,25 @@ def _cotangents(state: tuple[Array, Statistics], shift) -> SideCotangents:
 
 def total(job: Job, shared, rows: Side, groups: Sequence[Side]) -> Float[Array, ""]:
     """The sum of the tile's values over the pairs of all devices."""
-    step = steps.total(job.problem, shared)
+    sweep = sweeps.total(job, shared)
     value = jnp.zeros((), job.problem.dtype)
-    value, *_ = _meet_all(job, value, (rows, None), (), [Group((side, None), step) for side in groups])
+    value, *_ = _meet_all(job, value, (rows, None), (), [Group((side, None), sweep) for side in groups])
     return summed(value, job.ring.all_axes)
 
 
 def total_with_gradient(job: Job, needs: Sequence[Needs], shared, rows: Side, groups: Sequence[Side]):
     """((`total`, gradient of shared), of the rows, of each group), in one round."""
-    all_steps = [steps.total_with_gradient(job.problem, need, shared) for need in needs]
+    by_group = [sweeps.total_with_gradient(job, need, shared) for need in needs]
     dtype = job.problem.dtype
     carry = jnp.zeros((), dtype), wanted(shared[0], needs[0].shared, dtype)
-    return _gradients(job, needs, all_steps, carry, (rows, None), ((side, None) for side in groups), None)
+    return _gradients(job, needs, by_group, carry, (rows, None), ((side, None) for side in groups), None)
 
 
 def expectation(job: Job, shared, rows: Side, groups: Sequence[Side]) -> Mean:
     """Each row's softmax-weighted mean of the tile's values over the columns of all devices."""
-    step = steps.expectation(job.problem, shared)
+    sweep = job.by_steps(steps.expectation(job.problem, shared))
     start = steps.no_mean(len(rows.index), job.problem.dtype)
-    met = [Group((side, None), step) for side in groups]
+    met = [Group((side, None), sweep) for side in groups]
     _, row, *_ = _meet_all(job, None, (rows, None), start, met)
     if not job.ring.spread:
         return row
@@ -164,17 +156,20 @@ def expectation_gradient(
     job: Job, needs: Sequence[Needs], weights_gradient: bool, shared, rows: Side, row_state, groups
 ):
     """Gradients as in `statistics_gradient`; row_state is (Mean, its cotangent)."""
-    all_steps = [steps.expectation_gradient(job.problem, need, shared, weights_gradient) for need in needs]
+    by_group = [
+        job.by_steps(steps.expectation_gradient(job.problem, need, shared, weights_gradient))
+        for need in needs
+    ]
     gradient = wanted(shared[0], needs[0].shared, job.problem.dtype)
     sides = ((side, None) for side in groups)
-    return _gradients(job, needs, all_steps, gradient, (rows, row_state), sides, None)
+    return _gradients(job, needs, by_group, gradient, (rows, row_state), sides, None)
 
 
 def top_k(job: Job, k: int, shared, rows: Side, groups: Sequence[Side]) -> Best:
     """The k best columns of all devices for each of this device's rows."""
-    step = steps.top_k(job.problem, shared, k)
+    sweep = job.by_steps(steps.top_k(job.problem, shared, k))
     start = steps.no_best(len(rows.index), k, job.problem.dtype)
-    met = [Group((side, None), step) for side in groups]
+    met = [Group((side, None), sweep) for side in groups]
     _, best, *_ = _meet_all(job, None, (rows, None), start, met)
     if not job.ring.spread:
         return best
@@ -182,8 +177,8 @@ def top_k(job: Job, k: int, shared, rows: Side, groups: Sequence[Side]) -> Best:
     return steps.better(steps.no_best(len(rows.index), k, job.problem.dtype), everyone)
 
 
-def _gradients(job: Job, needs, all_steps, carry, rows, sides, kept):
-    """Meets every group with its step, which adds gradients to (carry, of the rows, of the columns)."""
+def _gradients(job: Job, needs, by_group, carry, rows, sides, kept):
+    """Meets every group with its sweep, which adds gradients to (carry, of the rows, of the columns)."""
     dtype, ring = job.problem.dtype, job.ring
 
     def start(n, side, need):
@@ -192,8 +187,8 @@ def _gradients(job: Job, needs, all_steps, carry, rows, sides, kept):
 
     kept = kept or [None] * len(needs)
     groups = [
-        Group(columns, step, partial(start, side=columns[0], need=need), own)
-        for columns, step, need, own in zip(sides, all_steps, needs, kept)
+        Group(columns, sweep, partial(start, side=columns[0], need=need), own)
+        for columns, sweep, need, own in zip(sides, by_group, needs, kept)
     ]
     row = wanted(rows[0].floating, needs[0].rows, dtype)
     carry, row, columns, _ = _meet_all(job, carry, rows, row, groups)
@@ -209,9 +204,9 @@ def _meet_all(
     of_columns, all_kept = [], []
     for group, travels in zip(groups, job.travels):
 
-        def visit(found, columns, column_found, kept, step=group.step):
+        def visit(found, columns, column_found, kept, sweep=group.sweep):
             carry, row_found, column_found, kept = sweep(
-                job.problem.block, step, found[0], rows, found[1], columns, column_found, kept
+                found[0], rows, found[1], columns, column_found, kept
             )
             return (carry, row_found), column_found, kept
 
