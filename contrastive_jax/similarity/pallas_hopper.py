@@ -59,17 +59,16 @@ def products(function: Callable, a, b, rows, columns, scalars, dtype, sums: int,
 
 
 def _kernel(function: Callable, counts: tuple, config: Config, a, b, *refs):
-    (m, depth), n = a.shape, b.shape[0]
-    grid = m // config.rows, n // config.columns
-    row_refs, column_refs, scalar_refs, (matrix, *sums) = split(refs, (*counts, len(refs) - sum(counts)))
-    pipeline = partial(_pipeline, a.dtype, depth, config)
-    allocations = pipeline(lambda *_, **__: None, lambda *_, **__: None).get_allocations(a, b)
-    half, (height, width) = config.rows // 2, config.piece
+    """Every processor takes block after block."""
+    grid = a.shape[0] // config.rows, b.shape[0] // config.columns
+    given, results = refs[: sum(counts)], refs[sum(counts) :]
+    pipeline = partial(_pipeline, a.dtype, a.shape[1], config)
+    dtype, half = results[0].dtype, config.rows // 2
 
     @partial(
         pl.run_scoped,
-        allocations=allocations,
-        staging=mosaic.SMEM((2, 2, height, width), matrix.dtype, transforms=_layout(width, matrix.dtype)),
+        allocations=pipeline(lambda *_, **__: None, lambda *_, **__: None).get_allocations(a, b),
+        staging=mosaic.SMEM((2, 2, *config.piece), dtype, transforms=_layout(config.piece[1], dtype)),
         collective_axes="warpgroup",
     )
     def _scope(allocations, staging):
@@ -78,33 +77,10 @@ def _kernel(function: Callable, counts: tuple, config: Config, a, b, *refs):
         @mosaic.nd_loop((grid[0] * grid[1],), collective_axes="blocks")
         def _blocks(info):
             i, j = mosaic.planar_snake(info.index[0], grid, 1, config.group)
-            first, left = i * config.rows, j * config.columns
-            mine = first + me * half
+            top = i * config.rows + me * half
 
-            def finish(run):
-                @partial(pl.run_scoped, sums_ref=mosaic.ACC((half, config.columns), jnp.float32))
-                def _(sums_ref):
-                    of_rows = [
-                        [_load(ref, pl.ds(mine + i, height), 1) for ref in row_refs]
-                        for i in range(0, half, height)
-                    ]
-                    of_all = [ref[0] for ref in scalar_refs]
-                    run(sums_ref)
-                    dots = sums_ref[...]
-                    totals = [[] for _ in of_rows]
-                    for x in range(0, config.columns, width):
-                        of_columns = [_load(ref, pl.ds(left + x, width), 0) for ref in column_refs]
-                        for piece, given in enumerate(of_rows):
-                            y = piece * height
-                            value, *terms = function(
-                                dots[y : y + height, x : x + width], given, of_columns, of_all
-                            )
-                            totals[piece].append([term.sum(1) for term in terms])
-                            slot = staging.at[me, (piece + x // width * len(of_rows)) % 2]
-                            _send(value, slot, matrix.at[pl.ds(mine + y, height), pl.ds(left + x, width)])
-                    for piece, found in enumerate(totals):
-                        for ref, parts in zip(sums, zip(*found), strict=True):
-                            ref[j, pl.ds(mine + piece * height, height)] = sum(parts[1:], parts[0])
+            def finish(multiply):
+                _finish(function, counts, config, multiply, given, results, staging.at[me], top, j)
 
             def multiply(_, a_block, b_block, sums_ref):
                 mine = a_block.at[pl.ds(me * half, half)]
@@ -112,10 +88,39 @@ def _kernel(function: Callable, counts: tuple, config: Config, a, b, *refs):
                 mosaic.wgmma_wait(config.pending)
                 return sums_ref
 
-            operands = a.at[pl.ds(first, config.rows), :], b.at[pl.ds(left, config.columns), :]
-            pipeline(multiply, finish)(*operands, allocations=allocations)
+            rows = pl.ds(i * config.rows, config.rows)
+            columns = pl.ds(j * config.columns, config.columns)
+            pipeline(multiply, finish)(a.at[rows, :], b.at[columns, :], allocations=allocations)
 
     mosaic.wait_smem_to_gmem(0, wait_read_only=True)
+
+
+def _finish(function: Callable, counts, config: Config, multiply: Callable, given, results, staging, top, j):
+    """A warpgroup's half of a block: the product, then the function on its pieces."""
+    row_refs, column_refs, scalar_refs, (matrix, *sums) = split((*given, *results), (*counts, len(results)))
+    half, (height, width) = config.rows // 2, config.piece
+
+    @partial(pl.run_scoped, sums_ref=mosaic.ACC((half, config.columns), jnp.float32))
+    def _(sums_ref):
+        of_rows = [
+            [_load(ref, pl.ds(top + y, height), 1) for ref in row_refs] for y in range(0, half, height)
+        ]
+        of_all = [ref[0] for ref in scalar_refs]
+        multiply(sums_ref)
+        dots = sums_ref[...]
+        totals = [[] for _ in of_rows]
+        for x in range(0, config.columns, width):
+            at_columns = pl.ds(j * config.columns + x, width)
+            of_columns = [_load(ref, at_columns, 0) for ref in column_refs]
+            for piece, of_piece in enumerate(of_rows):
+                y = piece * height
+                value, *terms = function(dots[y : y + height, x : x + width], of_piece, of_columns, of_all)
+                totals[piece].append([term.sum(1) for term in terms])
+                slot = staging.at[(piece + x // width * len(of_rows)) % 2]
+                _send(value, slot, matrix.at[pl.ds(top + y, height), at_columns])
+        for piece, found in enumerate(totals):
+            for ref, parts in zip(sums, zip(*found), strict=True):
+                ref[j, pl.ds(top + piece * height, height)] = sum(parts[1:], parts[0])
 
 
 def _pipeline(dtype, depth: int, config: Config, body: Callable, context: Callable):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend.core import Literal
 
 if TYPE_CHECKING:
@@ -53,6 +54,21 @@ def _polynomial(coefficients: Sequence[float], x):
     for coefficient in coefficients[-2::-1]:
         value = value * x + coefficient
     return value
+
+
+def _sqrt(x):
+    return jnp.where((x == 0) | (x == jnp.inf), x, x * lax.rsqrt(x))
+
+
+# By the primitive's name; some kernels have no such operation, or one of few right digits
+SUBSTITUTES = {
+    "add_any": lambda x, y: x + y,
+    "is_finite": lambda x: jnp.abs(x) < jnp.inf,
+    "log1p": log1p,
+    "not": lambda x: x ^ True,
+    "one_minus_square": lambda x: 1 - x * x,
+    "sqrt": _sqrt,
+}
 
 
 def with_lean_functions(function: Callable) -> Callable:

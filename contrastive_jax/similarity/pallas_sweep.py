@@ -130,7 +130,7 @@ def prepare(
 
 
 def _plain(given: Given) -> tuple[list, Callable]:
-    """Its leaves as kernels read them, in 32 bits, and the way back."""
+    """Its leaves as kernels read them, in 32 bits; and what makes a tree of them, bits being bits again."""
     leaves, structure = jax.tree.flatten(given)
     dtypes = [jnp.result_type(x) for x in leaves]
 
@@ -140,9 +140,7 @@ def _plain(given: Given) -> tuple[list, Callable]:
         return jnp.float32 if jnp.issubdtype(dtype, jnp.floating) else jnp.int32
 
     def restore(values):
-        return structure.unflatten(
-            [v != 0 if dtype == jnp.bool_ else v.astype(dtype) for v, dtype in zip(values, dtypes)]
-        )
+        return structure.unflatten([v != 0 if dtype == jnp.bool_ else v for v, dtype in zip(values, dtypes)])
 
     def widened(x, dtype):
         if isinstance(x, jax.ShapeDtypeStruct):

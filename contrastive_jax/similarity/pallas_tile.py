@@ -17,7 +17,7 @@ import numpy as np
 from jax import lax
 from jax.extend.core import Literal
 
-from contrastive_jax.similarity.pallas_math import log1p, with_lean_functions
+from contrastive_jax.similarity.pallas_math import SUBSTITUTES, with_lean_functions
 from contrastive_jax.similarity.tiles import Dot, Scores, normalise
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 ROWS, COLUMNS = 5, 7
 
+# What kernels of every kind have, or `pallas_math` makes of what they have
 ELEMENTWISE = """
-    abs add add_any and atan2 ceil clamp convert_element_type cos div eq erf exp exp2 expm1 floor ge gt
-    integer_pow is_finite le log log1p logistic lt max min mul ne neg not or pow rem round rsqrt select_n sign
-    sin sqrt square sub tan tanh xor
+    abs add add_any and clamp convert_element_type cos div eq exp exp2 ge gt integer_pow is_finite le log
+    log1p logistic lt max min mul ne neg not one_minus_square or rsqrt select_n sign sin sqrt square sub tanh
+    xor
 """
 SHAPING = "broadcast_in_dim copy expand_dims pvary reshape squeeze stop_gradient"
 CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
@@ -246,14 +247,14 @@ def _apply(equation, operands: list, block: _Block):
         return operands[zero.index(True)]
     if name == "mul" and any(one):
         return operands[1 - one.index(True)]
+    if name == "select_n" and all(_is_constant(x, 0) for x in operands[1:]):
+        return operands[1]
     axes = tuple(sorted({axis for _, axes in operands for axis in axes}))
     if name == "convert_element_type":
         return operands[0][0].astype(params["new_dtype"]), axes
     full = [block.spread(x, atom.aval.dtype, axes) for x, atom in zip(operands, equation.invars)]
-    if name == "add_any":
-        return full[0] + full[1], axes
-    if name == "log1p":
-        return log1p(full[0]), axes
+    if name in SUBSTITUTES and not (name == "not" and full[0].dtype != jnp.bool_):
+        return SUBSTITUTES[name](*full), axes
     return equation.primitive.bind(*full, **params), axes
 
 
