@@ -161,6 +161,7 @@ def _layout(width: int, dtype) -> tuple:
 def _load(ref, at, axis: int):
     """A vector of a block's rows (axis 1 is gone) or columns, laid out as its sums are."""
     layout = mosaic.Layout.WGMMA.reduce(axis)
-    if signature(mosaic.load).parameters["idx"].default is Parameter.empty:  # before jax 0.11
+    index = signature(mosaic.load).parameters.get("idx")
+    if index is not None and index.default is Parameter.empty:  # before jax 0.11
         return mosaic.load(ref, at, layout=layout, optimized=False)
     return mosaic.load(ref.at[at], layout=layout, optimized=False)
