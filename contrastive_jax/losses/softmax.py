@@ -134,14 +134,14 @@ class _Tile(NamedTuple):
 
     def mean(self, sides, shared, weights, symmetric: bool, engine, **further):
         """The mean over the rows, or of both directions, and metrics of the rows."""
-        rows, columns = sides
+        rows, columns = (self.needed(side) for side in sides)
         dot = Dot(self.scores, _bound)
         if "log_weight" in rows:
             most = rows["log_weight"].max() + jnp.maximum(columns["log_weight"].max(), 0)
             shared = {**shared, "most": jax.lax.stop_gradient(most)}
         columns, extra = further_columns(columns, **further)
         if self.smoothing:
-            weights = _smoothing_weights(sides, weights, symmetric)
+            weights = _smoothing_weights((rows, columns), weights, symmetric)
             smoothed = smoothed_cross_entropy(
                 dot, (rows, columns), extra, shared, self.smoothing, weights, engine
             )
@@ -154,6 +154,13 @@ class _Tile(NamedTuple):
             of_columns = sums.column_lse, sums.column_target, sums.column_mass
             value = (value + mean_cross_entropy(*of_columns, weights[1])[0]) / 2
         return value, metrics
+
+    def needed(self, record: dict[str, Array]) -> dict[str, Array]:
+        """The record, without ids where the engine's diagonal says it all: they would travel for nothing."""
+        options = self.smoothing, self.margin, self.angular_margin, self.decoupled
+        if not self.diagonal or any(options) or "ignore" in record or "guide" in record:
+            return record
+        return {name: leaf for name, leaf in record.items() if name != "id"}
 
     def scores(self, dots, rows, columns, shared) -> Scores:
         positive, mask = relation(rows, columns)

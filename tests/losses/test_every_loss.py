@@ -39,6 +39,13 @@ LOSSES = {
     ),
 }
 every = pytest.mark.parametrize("name", LOSSES)
+SLOW = {"softmax, one way", "softmax, labelled", "guided", "gte", "nt_xent", "one_to_k", "symile"}
+
+
+def all_but(slow):
+    """Every loss, those whose reduction another one has as well in `make test-all` only."""
+    marked = [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in LOSSES]
+    return pytest.mark.parametrize("name", marked)
 
 
 @functools.cache
@@ -51,7 +58,7 @@ def embeddings(n: int = 6, dtype=jnp.float32):
     return jnp.asarray(unit(0, 3, n, 4), dtype)
 
 
-@every
+@all_but(SLOW)
 def test_microbatches_change_nothing(name):
     """Linear encoders over checkpointed microbatches, then the loss: the gradient of all examples at once."""
     x = jnp.asarray(unit(1, 3, 6, 5), jnp.float32)
@@ -112,9 +119,7 @@ def test_widths_that_differ_are_refused(name):
         jax.eval_shape(lambda z: LOSSES[name](*z, 1.0).value, z)
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "softmax" else pytest.param(n, marks=pytest.mark.slow) for n in LOSSES]
-)
+@all_but(set(LOSSES) - {"softmax", "symile, all"})
 def test_narrow_embeddings(name):
     """bfloat16 embeddings give a float32 value near that of the same numbers in float32."""
     z = embeddings(dtype=jnp.bfloat16)
