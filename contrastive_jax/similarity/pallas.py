@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.similarity.pallas_math import LOG2_E
+from contrastive_jax.similarity.pallas_math import LOG2_E, in_powers_of_two
 from contrastive_jax.similarity.pallas_sweep import Given, Kernels, prepare, sweep
 from contrastive_jax.similarity.pallas_tile import UnsupportedError, is_soft, scores, slopes
 from contrastive_jax.similarity.scores import Needs, Problem, pairs
@@ -80,9 +80,9 @@ def shifted_sums(
         sums = ShiftedSums(exponentials, weighted, mass, anything)
         return None, sums, sums if of_columns else None
 
-    extras = (), (), jnp.asarray(shift * LOG2_E, jnp.float32)
-    swept = sweep(prepare(problem, terms, shared, rows, columns, extras, kernels))
-    return _complete(swept.row), _complete(swept.column) if of_columns else None
+    exponent, factor = in_powers_of_two(shift)
+    swept = sweep(prepare(problem, terms, shared, rows, columns, ((), (), exponent), kernels))
+    return _complete(swept.row, factor), _complete(swept.column, factor) if of_columns else None
 
 
 def statistics_gradient(
@@ -98,7 +98,8 @@ def statistics_gradient(
     """What `steps.statistics_gradient` with a shift adds to the gradients of (shared, rows, columns)."""
     (rows, row), (columns, column) = rows, columns
     problem, kernels = _suited(problem, rows, columns, kernels, matrix=True)
-    extras = _used(row), _used(column), jnp.asarray(shift * LOG2_E, jnp.float32)
+    exponent, factor = in_powers_of_two(shift)
+    extras = _used(row, factor), _used(column, factor), exponent
     function = partial(_pulled, problem, needs)
     work = prepare(problem, function, shared, rows, columns, extras, kernels)
     return _gradients(problem, needs, work)[1:]
@@ -205,13 +206,14 @@ def _besides(problem: Problem, needs: Needs) -> tuple[list, list, list]:
     return flags
 
 
-def _used(side: SideCotangents | None) -> SideCotangents | tuple:
+def _used(side: SideCotangents | None, factor) -> SideCotangents | tuple:
     """Without the log-sum-exps, which its factor holds already."""
-    return () if side is None else side._replace(lse=())
+    return () if side is None else side._replace(factor=side.factor * factor, lse=())
 
 
-def _complete(found: ShiftedSums) -> ShiftedSums:
+def _complete(found: ShiftedSums, factor) -> ShiftedSums:
     """Without targets their sums are 0; without masks every row met something."""
+    found = found._replace(sum=found.sum * factor)
     zeros = jnp.zeros_like(found.sum)
     defaults = zeros, zeros, zeros, zeros + 1
     return ShiftedSums(*(default if x is None else x for x, default in zip(found, defaults)))
