@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from contrastive_jax.similarity.engine import Engine, Plan, by_kernels, choose
+from contrastive_jax.similarity.engine import KERNEL_COLUMNS, Engine, Plan, by_kernels, choose
 from contrastive_jax.similarity.placement import Placement, locate
 from contrastive_jax.similarity.scan import padded
 from contrastive_jax.similarity.scores import Needs, Problem, evaluate, pairs
@@ -139,28 +139,20 @@ def prepare(
     chosen = choose(engine, tile, trees[1], trees[2:], trees[0], place.ring, (local[0], local[1:]))
     place = place._replace(ring=place.ring._replace(gathers=chosen.communication == "gather"))
     splits = [Split.of(tree) for tree in trees]
-    problem = Problem(
-        tile,
-        *splits[:3],
-        chosen.block,
-        jnp.promote_types(jnp.float32, scores.logits.dtype),
-        diagonal,
-        any(n % k for n, k in zip(sizes, shares)) or _ragged(local, chosen, place),
-    )
+    dtype = jnp.promote_types(jnp.float32, scores.logits.dtype)
+    problem = Problem(tile, *splits[:3], chosen.block, dtype, diagonal)
     apart = [split.apart(tree) for split, tree in zip(splits, trees)]
+    met = [local[1] * (place.ring.size if place.ring.gathers else 1), *local[2:]]
     if by_kernels(engine, problem, apart, reduction):
-        chosen = chosen._replace(backend="pallas", keeps=False)
-    job = Job(problem, place.ring, travels, chosen.backend)
+        block = engine.block or (local[0], min(max(met), KERNEL_COLUMNS))
+        chosen = chosen._replace(backend="pallas", keeps=False, block=block)
+        place = place._replace(checks=jax.default_backend() != "cpu")
+    blocks = [(local[0], chosen.block[0]), *((n, chosen.block[1]) for n in met)]
+    unfilled = any(n % min(n, block) for n, block in blocks)
+    ragged = unfilled or any(n % k for n, k in zip(sizes, shares))
+    job = Job(problem._replace(block=chosen.block, ragged=ragged), place.ring, travels, chosen.backend)
     call = Call(job, place, chosen, sizes[0], tuple(sizes[1:]))
     return call, ([a[0] for a in apart], [a[1] for a in apart])
-
-
-def _ragged(local: list[int], plan: Plan, place: Placement) -> bool:
-    """Whether a device's rows or columns leave a block unfilled."""
-    rows, columns, *others = local
-    met = [columns * (place.ring.size if place.ring.gathers else 1), *others]
-    blocks = [(rows, plan.block[0]), *((n, plan.block[1]) for n in met)]
-    return any(n % min(n, block) for n, block in blocks)
 
 
 def _extras(extra, columns) -> list[Extra]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEEP = 2**29  # bytes a device
 GATHER = 2**28  # bytes a device
+KERNEL_COLUMNS = 2**18  # at a time: kernels count in 32 bits
 
 
 class Engine(NamedTuple):

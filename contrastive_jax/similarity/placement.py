@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 
 
 class Placement(NamedTuple):
-    """The ring of devices that examples are sharded over, in its mesh (None: one device)."""
+    """The ring of devices that examples are sharded over, in its mesh (None: one device).
+
+    checks: whether JAX checks what is alike on devices; it cannot look into interpreted kernels.
+    """
 
     mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None
     ring: Ring
+    checks: bool = True
 
     @property
     def rows(self) -> PartitionSpec:
@@ -110,6 +114,7 @@ class Placement(NamedTuple):
             in_specs=specs,
             out_specs=results,
             axis_names=set(self.ring.all_axes),
+            check_vma=self.checks,
         )(*arguments)
 
 

@@ -101,6 +101,8 @@ def evaluate_vjp(
     (_, soft), vjp, scores = jax.vjp(scores_of, dots, *chosen, has_aux=True)
 
     def pull(logits, second):
+        if soft is not None and second is None:
+            second = jnp.zeros_like(soft)
         d_dots, *chosen = vjp((logits, None if soft is None else second))
         gradients = [_merged([None] * len(flags), flags, got) for flags, got in zip(by_rule, chosen)]
         if is_dot:

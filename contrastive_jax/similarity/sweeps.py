@@ -37,7 +37,7 @@ def shifted_sums(job: Job, shared, shift, keeps: bool) -> Callable:
             job.problem, shared, shift, rows[0], columns[0], of_columns=of_columns
         )
 
-    return _adding(terms)
+    return job.by_steps(_adding(terms))
 
 
 def statistics_gradient(job: Job, needs: Needs, shared, shift) -> Callable:
@@ -48,7 +48,7 @@ def statistics_gradient(job: Job, needs: Needs, shared, shift) -> Callable:
     def terms(rows, columns, column_found):
         return pallas.statistics_gradient(job.problem, needs, shared, shift, rows, columns)
 
-    return _adding(terms)
+    return job.by_steps(_adding(terms))
 
 
 def total(job: Job, shared) -> Callable:
@@ -56,7 +56,10 @@ def total(job: Job, shared) -> Callable:
         return job.by_steps(steps.total(job.problem, shared))
     from contrastive_jax.similarity import pallas
 
-    return _adding(lambda rows, columns, _: (pallas.total(job.problem, shared, rows[0], columns[0]), (), ()))
+    def terms(rows, columns, _):
+        return pallas.total(job.problem, shared, rows[0], columns[0]), (), ()
+
+    return job.by_steps(_adding(terms))
 
 
 def total_with_gradient(job: Job, needs: Needs, shared) -> Callable:
@@ -70,11 +73,13 @@ def total_with_gradient(job: Job, needs: Needs, shared) -> Callable:
         )
         return (value, of_shared), *of_sides
 
-    return _adding(terms)
+    return job.by_steps(_adding(terms))
 
 
 def _adding(terms: Callable) -> Callable:
-    def sweep(carry, rows, row_found, columns, column_found, kept):
+    """A step whose tile is as large as a kernel can sweep."""
+
+    def step(carry, rows, row_found, columns, column_found, _):
         return *add((carry, row_found, column_found), tuple(terms(rows, columns, column_found))), None
 
-    return sweep
+    return step

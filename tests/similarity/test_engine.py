@@ -240,6 +240,40 @@ def test_logits_beyond_the_bound_are_summed_again(scale):
         assert relative_error(got, want) < 2e-5
 
 
+@pytest.mark.parametrize(
+    ("mesh", "keywords"),
+    [
+        ((2, 1, 2), {"communication": "gather"}),
+        pytest.param((2, 2), {"communication": "ring"}, marks=pytest.mark.slow),
+        pytest.param((1,), {"block": (9, 8)}, marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("reduction", ["cross_entropy", "total"])
+def test_kernels_on_a_mesh(mesh, keywords, reduction):
+    """Interpreted here: the same rings, blocks and further columns as the sweeps by scan."""
+    records = [narrowed(side(i, n)) for i, n in enumerate((13, 29, 7))]
+
+    def value(embeddings, scale, backend):
+        rows, columns, extra = ({**r, "embedding": z} for r, z in zip(records, embeddings))
+        how = {"extra": Extra(extra, sharded=True), "backend": backend, **keywords}
+        if reduction == "total":
+            return total(TILE, rows, columns, {"scale": scale}, **how)
+        return weighted(cross_entropy(TILE, rows, columns, {"scale": scale}, **how))
+
+    with jax.set_mesh(make_mesh(mesh)):
+        arguments = [r["embedding"] for r in records], jnp.float32(4)
+        got, want = (
+            jax.jit(jax.value_and_grad(lambda *a, b=b: value(*a, b), (0, 1)))(*arguments)
+            for b in ("pallas", "scan")
+        )
+    assert relative_error(got, want) < 1e-5
+
+
+def narrowed(record):
+    narrow = {"f": np.float32, "i": np.int32}
+    return {name: np.asarray(x, narrow[x.dtype.kind]) for name, x in record.items()}
+
+
 def test_columns_without_a_gradient_cost_none():
     """A queue's columns travel, their gradient does not: the program has no product for it."""
     z = jax.ShapeDtypeStruct((64, 16), np.float32)

@@ -84,6 +84,12 @@ def test_inside_a_shard_map():
         (lambda: total(dot, z, z, block=(4, 0)), r"block=\(4, 0\).*positive"),
         (lambda: total(dot, z, z, communication="rings"), "communication='rings': give 'ring', 'gather'"),
         (lambda: total(dot, z, z, backend="triton"), "backend='triton': give 'scan', 'pallas'"),
+        (lambda: total(dot, z, z, backend="pallas"), "backend='pallas': kernels run Dot tiles alone"),
+        (
+            lambda: cross_entropy(Dot(lambda d, *_: d), record, record, backend="pallas"),
+            "without a bound of the logits there is no kernel; take backend='scan'",
+        ),
+        (lambda: top_k(dot, z, z, backend="pallas"), "top_k has no kernels"),
         (lambda: total(dot, z, z, keep=-1), "keep=-1: give a number of bytes"),
         (lambda: total(dot, z, z, extra={"a": z}), "extra has the tree .* the columns have"),
         (lambda: total(dot, z, z, extra=z[:, :2]), r"extra has records of shape \(2,\), the columns \(3,\)"),
