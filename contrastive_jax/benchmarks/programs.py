@@ -130,7 +130,8 @@ def chosen(problem: Problem, mesh: jax.sharding.Mesh, engine: Mapping[str, Any])
     shared = dict.fromkeys(("scale", "bias")[: len(problem.scalars)], jax.ShapeDtypeStruct((), jnp.float32))
     softmax = problem.loss == "softmax"
     tile = Dot(_scores, bound=(lambda shared: shared["scale"]) if softmax else None)
-    found = plan(tile, rows, columns, shared, **_keywords(mesh, engine))
+    reduction = "cross_entropy" if softmax else "total"
+    found = plan(tile, rows, columns, shared, reduction=reduction, **_keywords(mesh, engine))
     return {
         "block": list(found.block),
         "backend": found.backend,
