@@ -55,7 +55,7 @@ def sigmoid_contrastive(
 def _values(dots, rows, columns, shared) -> Scores:
     positive, mask = relation(rows, columns)
     logits = shared["scale"] * dots + shared["bias"]
-    return Scores(jax.nn.softplus(jnp.where(positive, -logits, logits)), mask)
+    return Scores(jax.nn.softplus(jnp.where(positive, -1, 1) * logits), mask)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,14 +143,18 @@ def prepare(
     problem = Problem(tile, *splits[:3], chosen.block, dtype, diagonal)
     apart = [split.apart(tree) for split, tree in zip(splits, trees)]
     met = [local[1] * (place.ring.size if place.ring.gathers else 1), *local[2:]]
+    kernel_block = None
     if by_kernels(engine, problem, apart, reduction):
-        block = engine.block or (local[0], min(max(met), KERNEL_COLUMNS))
-        chosen = chosen._replace(backend="pallas", keeps=False, block=block)
+        kernel_block = engine.block or (local[0], min(max(met), KERNEL_COLUMNS))
+        chosen = chosen._replace(backend="pallas", keeps=False, block=kernel_block)
         place = place._replace(checks=jax.default_backend() != "cpu")
-    blocks = [(local[0], chosen.block[0]), *((n, chosen.block[1]) for n in met)]
-    unfilled = any(n % min(n, block) for n, block in blocks)
-    ragged = unfilled or any(n % k for n, k in zip(sizes, shares))
-    job = Job(problem._replace(block=chosen.block, ragged=ragged), place.ring, travels, chosen.backend)
+    ragged = any(n % k for n, k in zip(sizes, shares)) or any(
+        n % min(n, block[side])
+        for block in (problem.block, kernel_block or problem.block)
+        for side, lengths in enumerate((local[:1], met))
+        for n in lengths
+    )
+    job = Job(problem._replace(ragged=ragged), place.ring, travels, kernel_block)
     call = Call(job, place, chosen, sizes[0], tuple(sizes[1:]))
     return call, ([a[0] for a in apart], [a[1] for a in apart])
 

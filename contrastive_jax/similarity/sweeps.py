@@ -15,19 +15,32 @@ if TYPE_CHECKING:
 
 
 class Job(NamedTuple):
-    """What is fixed of a reduction on each device; travels: whether each group of columns does."""
+    """What is fixed of a reduction on each device.
+
+    travels: whether each group of columns does. kernel_block: rows and columns that a kernel sweeps at a
+    time, None where there are no kernels.
+    """
 
     problem: Problem
     ring: Ring
     travels: tuple[bool, ...]
-    backend: str = "scan"
+    kernel_block: tuple[int, int] | None = None
 
     def by_steps(self, step: Callable) -> Callable:
         return partial(scan.sweep, self.problem.block, step)
 
+    def by_kernels(self, terms: Callable) -> Callable:
+        """Steps whose tiles are as large as a kernel can sweep; terms: what such a tile adds."""
+
+        def step(carry, rows, row_found, columns, column_found, _):
+            found = carry, row_found, column_found
+            return *add(found, tuple(terms(rows, columns, column_found))), None
+
+        return partial(scan.sweep, self.kernel_block, step)
+
 
 def shifted_sums(job: Job, shared, shift, keeps: bool) -> Callable:
-    if job.backend == "scan":
+    if job.kernel_block is None:
         return job.by_steps(steps.shifted_sums(job.problem, shared, shift, keeps))
     from contrastive_jax.similarity import pallas
 
@@ -37,33 +50,33 @@ def shifted_sums(job: Job, shared, shift, keeps: bool) -> Callable:
             job.problem, shared, shift, rows[0], columns[0], of_columns=of_columns
         )
 
-    return job.by_steps(_adding(terms))
+    return job.by_kernels(terms)
 
 
 def statistics_gradient(job: Job, needs: Needs, shared, shift) -> Callable:
-    if job.backend == "scan" or shift is None:
+    if job.kernel_block is None or shift is None:
         return job.by_steps(steps.statistics_gradient(job.problem, needs, shared, shift))
     from contrastive_jax.similarity import pallas
 
     def terms(rows, columns, column_found):
         return pallas.statistics_gradient(job.problem, needs, shared, shift, rows, columns)
 
-    return job.by_steps(_adding(terms))
+    return job.by_kernels(terms)
 
 
 def total(job: Job, shared) -> Callable:
-    if job.backend == "scan":
+    if job.kernel_block is None:
         return job.by_steps(steps.total(job.problem, shared))
     from contrastive_jax.similarity import pallas
 
     def terms(rows, columns, _):
         return pallas.total(job.problem, shared, rows[0], columns[0]), (), ()
 
-    return job.by_steps(_adding(terms))
+    return job.by_kernels(terms)
 
 
 def total_with_gradient(job: Job, needs: Needs, shared) -> Callable:
-    if job.backend == "scan":
+    if job.kernel_block is None:
         return job.by_steps(steps.total_with_gradient(job.problem, needs, shared))
     from contrastive_jax.similarity import pallas
 
@@ -73,13 +86,4 @@ def total_with_gradient(job: Job, needs: Needs, shared) -> Callable:
         )
         return (value, of_shared), *of_sides
 
-    return job.by_steps(_adding(terms))
-
-
-def _adding(terms: Callable) -> Callable:
-    """A step whose tile is as large as a kernel can sweep."""
-
-    def step(carry, rows, row_found, columns, column_found, _):
-        return *add((carry, row_found, column_found), tuple(terms(rows, columns, column_found))), None
-
-    return step
+    return job.by_kernels(terms)
