@@ -101,9 +101,9 @@ def evaluate_vjp(
     (_, soft), vjp, scores = jax.vjp(scores_of, dots, *chosen, has_aux=True)
 
     def pull(logits, second):
-        if soft is not None and second is None:
-            second = jnp.zeros_like(soft)
-        d_dots, *chosen = vjp((logits, None if soft is None else second))
+        if soft is not None:
+            second = _varying_as(jnp.zeros_like(soft) if second is None else second, soft)
+        d_dots, *chosen = vjp((_varying_as(logits, scores.logits), None if soft is None else second))
         gradients = [_merged([None] * len(flags), flags, got) for flags, got in zip(by_rule, chosen)]
         if is_dot:
             a, b = rows.floating[places[0]], columns.floating[places[1]]
@@ -143,6 +143,12 @@ def wanted(tree: PyTree, flags: Flags, dtype) -> list:
 def add(sums: PyTree, terms: PyTree) -> PyTree:
     """Each sum with its term, in the sum's dtype."""
     return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, terms)
+
+
+def _varying_as(x: Array, like: Array) -> Array:
+    """A constant, marked as one that differs between devices, as a cotangent must be if its primal does."""
+    axes = jax.typeof(like).manual_axis_type.varying - jax.typeof(x).manual_axis_type.varying
+    return lax.pcast(x, tuple(axes), to="varying") if axes else x
 
 
 def _where(condition, x, otherwise):
