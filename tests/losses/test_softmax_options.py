@@ -11,8 +11,6 @@ from dense import draw, is_the_same, random_cases, same, table_cross_entropy, un
 from contrastive_jax import softmax_contrastive
 
 OPTIONS = [
-    set(),
-    {"angular_margin", "positives"},
     {"decoupled", "positives", "ignore"},
     {"guide", "positives", "negatives"},
     {"memory", "negatives", "ignore", "present", "log_weights"},
@@ -20,6 +18,8 @@ OPTIONS = [
     {"decoupled", "margin", "label_smoothing", "positives", "memory"},
 ]
 MORE = [
+    set(),
+    {"angular_margin", "positives"},
     {"positives", "ignore", "present", "label_smoothing"},
     {"log_weights", "weights"},
     {"soft", "decoupled", "ignore"},
