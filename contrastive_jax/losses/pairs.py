@@ -122,19 +122,34 @@ def checked_scale(scale: Float[Array, ""] | float) -> Float[Array, ""] | float:
 
 
 def finite(*trees, present: Labels = None) -> tuple[list, Bool[Array, ""]]:
-    """The same with 0 for every number that is not finite or over 1e15, and whether there was none.
+    """The same, with a gradient of 0 where any number is not finite or over 1e15; and whether none was.
 
-    What a loss makes of cleaned numbers is finite, and so is its gradient; `guarded` then says so in the
-    value. present: booleans [B] or a pair for the first two arrays; the numbers of absent examples become
-    0 and count as good.
+    `guarded` then says so in the value. present: booleans [B] or a pair for the first two arrays; the
+    numbers of absent examples become 0 and count as good.
     """
     if present is not None:
         sides = (jnp.where(_like(there, x), x, 0) for there, x in zip(one_a_side(present), trees))
         trees = (*sides, *trees[2:])
-    good = jax.tree.map(lambda x: jnp.abs(jnp.asarray(x).astype(jnp.float32)) <= LARGEST, trees)
-    cleaned = jax.tree.map(lambda g, x: jnp.where(g, x, 0), good, trees)
-    fine = jnp.stack([jnp.all(g) for g in jax.tree.leaves(good)]).all()
-    return list(cleaned), fine
+    trees = jax.tree.map(jnp.asarray, trees)
+    good = [jnp.all(jnp.abs(x.astype(jnp.float32)) <= LARGEST) for x in jax.tree.leaves(trees)]
+    fine = jnp.stack(good).all()
+    return [jax.tree.map(lambda x: _with_fine_gradient(x, fine), tree) for tree in trees], fine
+
+
+@jax.custom_vjp
+def _with_fine_gradient(x: Array, fine: Bool[Array, ""]) -> Array:
+    return x
+
+
+def _fine_forward(x, fine):
+    return x, fine
+
+
+def _fine_backward(fine, cotangent):
+    return jnp.where(fine, cotangent, 0), None
+
+
+_with_fine_gradient.defvjp(_fine_forward, _fine_backward)
 
 
 def guarded(value: Float[Array, ""], fine: Bool[Array, ""]) -> Float[Array, ""]:

@@ -41,7 +41,9 @@ def smoothed_cross_entropy(
         return scores._replace(targets=wanted + rows["every"][:, None] + columns["every"][None, :])
 
     bare = [_without_embedding(side) for side in sides]
-    counts = cross_entropy(counted, *bare, shared, **_with_extra(extra, _without_embedding), **engine)
+    without_products = {name: value for name, value in engine.items() if name != "backend"}
+    further = _with_extra(extra, _without_embedding)
+    counts = cross_entropy(counted, *bare, shared, **further, **without_products)
     known = (counts.row_mass, counts.row_lse), (counts.column_mass, counts.column_lse)
     shares, weighing = zip(*(_weighing(w, *k, smoothing) for w, k in zip(weights, known)))
     smoothed = [{**side, **w} for side, w in zip(sides, weighing)]

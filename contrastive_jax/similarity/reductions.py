@@ -97,22 +97,21 @@ def cross_entropy(
         specs = ALIKE, ALIKE, place.rows, call.group_specs
         results = place.rows, place.columns, ALIKE, place.columns
         row, column, *rest = place.run(partial(ring.statistics, call.job, keeps), arguments, specs, results)
-        states = tuple(
-            jax.tree.map(partial(place.trim, size=n), s) for s, n in zip((row, column), call.sizes)
-        )
+        settled = (jax.tree.map(partial(place.settle, size=n), s) for s, n in zip((row, column), call.sizes))
+        states, sums = zip(*settled)
         if targets == "diagonal":
             states = tuple(s._replace(**call.diagonal(floating, others)) for s in states)
-        return states, rest
+        return states, (sums, rest)
 
     def reduce_forward(floating, others):
         floating, others, wanted = Wanted.of(floating, others)
-        states, rest = forward(floating, others, call.plan.keeps)
-        return states, (floating, others, [s.lse for s in states], rest, wanted)
+        states, (sums, rest) = forward(floating, others, call.plan.keeps)
+        return states, (floating, others, list(zip((s.lse for s in states), sums)), rest, wanted)
 
     def reduce_backward(residuals, cotangents):
-        floating, others, lse, (served, kept), wanted = residuals
+        floating, others, known, (served, kept), wanted = residuals
         shared, rows, groups = call.sides(floating, others)
-        states = [call.filled((x, g), i) for i, (x, g) in enumerate(zip(lse, call.cotangents(cotangents)))]
+        states = [call.filled(state, i) for i, state in enumerate(zip(known, call.cotangents(cotangents)))]
         arguments = shared, call.bound(shared), served, rows, *states, groups, kept
         specs = ALIKE, ALIKE, ALIKE, place.rows, place.rows, place.columns, call.group_specs, place.columns
         body = partial(ring.statistics_gradient, call.job, wanted.by_group())

@@ -41,14 +41,15 @@ class Group(NamedTuple):
 
 def statistics(
     job: Job, keeps: bool, shared, bound, rows: Side, groups: Sequence[Side]
-) -> tuple[Statistics, Statistics, Bool[Array, ""], PyTree]:
-    """Statistics of rows and columns, whether `bound` served, and the kept dots of every tile.
+) -> tuple[tuple, tuple, Bool[Array, ""], PyTree]:
+    """(Statistics, shifted sums) of rows and of columns, whether `bound` served, every tile's kept dots.
 
     bound: of the logits, or None. A sum of exponentials shifted by it may overflow or vanish; if any
     does, on any device, all are taken again with running maxima.
     """
     if bound is None:
-        return *_with_maxima(job, shared, rows, groups), jnp.array(False), None
+        row, column = _with_maxima(job, shared, rows, groups)
+        return (row, None), (column, None), jnp.array(False), None
     ring, shift = job.ring, bound - REACH
     sweep = sweeps.shifted_sums(job, shared, shift, keeps)
     row, column, kept = _of_rows_and_columns(job, sweep, steps.no_sums, rows, groups, added_up)
@@ -63,7 +64,8 @@ def statistics(
             for side in (row, column)
         )
 
-    return *lax.cond(served, shifted, lambda: _with_maxima(job, shared, rows, groups)), served, kept
+    found = lax.cond(served, shifted, lambda: _with_maxima(job, shared, rows, groups))
+    return *zip(found, (row.sum, column.sum)), served, kept
 
 
 def _usable(side: ShiftedSums) -> Bool[Array, ""]:
@@ -101,7 +103,8 @@ def statistics_gradient(
 ):
     """Gradients of the floating leaves: of shared, of the rows, and of each group of columns.
 
-    A state is (log-sum-exps, cotangents: Statistics), of rows and of the first group. needs: by group.
+    A state is ((log-sum-exps, shifted sums), cotangents: Statistics), of rows and of the first group.
+    needs: by group.
     """
 
     def run(shift, kept):
@@ -116,9 +119,10 @@ def statistics_gradient(
     return lax.cond(served, lambda: run(bound - REACH, kept), lambda: run(None, None))
 
 
-def _cotangents(state: tuple[Array, Statistics], shift) -> SideCotangents:
-    lse, g = state
-    factor = g.lse if shift is None else jnp.where(jnp.isneginf(lse), 0, g.lse * jnp.exp(shift - lse))
+def _cotangents(state: tuple[tuple, Statistics], shift) -> SideCotangents:
+    (lse, total), g = state
+    # by the sum, not exp(shift - lse): the logarithm of a large number has few digits after the point
+    factor = g.lse if shift is None else jnp.where(total > 0, g.lse / total, 0)
     return SideCotangents(factor, lse, g.target, g.mass)
 
 

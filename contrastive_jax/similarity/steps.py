@@ -39,7 +39,7 @@ class ShiftedSums(NamedTuple):
 
 
 class SideCotangents(NamedTuple):
-    """What the backward sweep knows of one side; factor: g_lse exp(shift - lse), or g_lse itself."""
+    """What the backward sweep knows of one side; factor: g_lse over the shifted sum, or g_lse itself."""
 
     factor: Float[Array, " n"]
     lse: Float[Array, " n"]
