@@ -189,8 +189,7 @@ def _suited(problem: Problem, rows: Side, columns: Side, kernels: Kernels | None
     ]
     kernels = kernels or Kernels.of(embeddings[0].dtype)
     (r, d), c = embeddings[0].shape, len(columns.index)
-    number, chunk, width = kernels.plan(r, c, d, matrix)
-    padded = (number * chunk, width) != (r, c)
+    padded = kernels.plan(r, c, d, matrix).sizes != (r, c)
     return problem._replace(ragged=problem.ragged or padded, dtype=jnp.float32), kernels
 
 

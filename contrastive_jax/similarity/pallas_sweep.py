@@ -13,6 +13,7 @@ from contrastive_jax.similarity import pallas_gpu, pallas_hopper, pallas_tpu
 from contrastive_jax.similarity.pallas_gpu import Outputs
 from contrastive_jax.similarity.pallas_tile import Pairs, trace
 from contrastive_jax.similarity.scan import padded
+from contrastive_jax.similarity.scores import add
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,26 +48,41 @@ class Kernels(NamedTuple):
         fits = capability.startswith("9.") and jnp.finfo(dtype).bits == 16
         return cls(hopper=pallas_hopper.Config() if fits else None)
 
-    def plan(self, rows: int, columns: int, depth: int, matrix: bool) -> tuple[int, int, int]:
-        """(number of chunks of rows, rows of each, columns), the latter two with their padding.
-
-        A chunk may be down to half as long as it could be where that saves padding.
-        """
+    def plan(self, rows: int, columns: int, depth: int, matrix: bool) -> Chunks:
+        """How rows are cut, and how far rows and columns are padded."""
         configs = [self.blocks] + [self.hopper] * (matrix and self.hopper is not None)
         unit, width = (
             int(np.lcm.reduce([getattr(c, side) for c in configs])) for side in ("rows", "columns")
         )
         longest = self.rows
         if matrix:
-            longest = self.matrix_rows or min(max(8 * depth, 512), 8192)
-        most = max(longest // unit, 1)
-        number = -(-rows // (most * unit))
-        chunk = -(-rows // (number * unit)) * unit
-        for size in range(most, most // 2, -1):
-            if rows % (size * unit) == 0:
-                number, chunk = rows // (size * unit), size * unit
-                break
-        return number, chunk, -(-columns // width) * width
+            longest = self.matrix_rows or _whole_waves(min(max(8 * depth, 512), 8192), depth)
+        chunk = max(longest // unit, 1) * unit
+        padded = -(-rows // unit) * unit
+        return Chunks(padded // chunk, chunk, padded % chunk, -(-columns // width) * width)
+
+
+class Chunks(NamedTuple):
+    """So many chunks of so many rows, what is left over, and the columns; the latter two with padding."""
+
+    number: int
+    rows: int
+    rest: int
+    columns: int
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        return self.number * self.rows + self.rest, self.columns
+
+
+def _whole_waves(longest: int, depth: int) -> int:
+    """Rows, up to `longest`, at which a product with d columns fills a GPU's processors.
+
+    Libraries cut such a product into pieces of 128 x 256, one a processor at a time.
+    """
+    processors = getattr(jax.devices()[0], "core_count", None)
+    wave = (processors or 0) // -(-depth // 256) * 128
+    return longest // wave * wave if 0 < wave <= longest else longest
 
 
 class Given(NamedTuple):
@@ -154,33 +170,50 @@ def sweep(work: Work, wants: tuple[bool, bool] | None = None) -> Swept:
     """Every pair once. wants: which embeddings get the matrix's products with the other side's."""
     (a, b), traced, use = work.embeddings, work.traced, work.kernels
     sizes, depth = (len(a), len(b)), a.shape[1]
-    number, chunk, width = use.plan(*sizes, depth, wants is not None)
-    a, rows = _filled(a, work.rows, traced.rows, number * chunk)
-    b, columns = _filled(b, work.columns, traced.columns, width)
+    chunks = use.plan(*sizes, depth, wants is not None)
+    a, rows = _filled(a, work.rows, traced.rows, chunks.sizes[0])
+    b, columns = _filled(b, work.columns, traced.columns, chunks.sizes[1])
     a, b = (jnp.pad(x, ((0, 0), (0, -depth % use.blocks.depth))) for x in (a, b))
     scalars = [work.scalars[i] for i in traced.scalars]
 
-    def visit(carry, given):
-        in_columns, column_sums = carry
-        a, rows = given
-        matrix, row_sums, more = _products(work, a, b, rows, columns, scalars)
-        in_rows = _product(matrix, b, 1) if wants and wants[0] else None
-        if wants and wants[1]:
-            in_columns = in_columns + _product(matrix, a, 0)
-        return (in_columns, [x + y for x, y in zip(column_sums, more)]), (in_rows, row_sums)
+    def visit(found: Swept, start, size: int) -> Swept:
+        own, own_rows = jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size), (a, rows))
+        matrix, row_sums, column_sums = _products(work, own, b, own_rows, columns, scalars)
+        in_rows = None if found.in_rows is None else _product(matrix, b, 1)
+        in_columns = None if found.in_columns is None else _product(matrix, own, 0)
 
-    start = jnp.zeros(b.shape, jnp.float32) if wants and wants[1] else None
-    start = start, [jnp.zeros(width, jnp.float32)] * traced.terms[1].num_leaves
-    given = jax.tree.map(lambda x: x.reshape(number, chunk, *x.shape[1:]), (a, rows))
-    (in_columns, column_sums), found = lax.scan(visit, pallas_gpu.varying(start, a, b), given)
-    in_rows, row_sums = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[: sizes[0]], found)
-    column_sums = [x[: sizes[1]] for x in column_sums]
-    return Swept(
-        None if in_rows is None else in_rows[:, :depth],
-        None if in_columns is None else in_columns[: sizes[1], :depth],
-        traced.terms[0].unflatten(row_sums),
-        traced.terms[1].unflatten(column_sums),
+        def put(whole, part):
+            return lax.dynamic_update_slice_in_dim(whole, part, start, 0)
+
+        in_rows, row = jax.tree.map(put, (found.in_rows, found.row), (in_rows, row_sums))
+        in_columns, column = add((found.in_columns, found.column), (in_columns, column_sums))
+        return Swept(in_rows, in_columns, row, column)
+
+    found = pallas_gpu.varying(_nothing_yet(traced, a.shape, b.shape, wants or (False, False)), a, b)
+    if chunks.rest:  # first, so that its matrix is gone when the loop begins
+        found = visit(found, chunks.number * chunks.rows, chunks.rest)
+    if chunks.number:
+        whole = lambda i, found: visit(found, i * chunks.rows, chunks.rows)  # noqa: E731
+        found = lax.fori_loop(0, chunks.number, whole, found)
+    row, column = (
+        terms.unflatten([x[:size] for x in sums])
+        for terms, sums, size in zip(traced.terms, (found.row, found.column), sizes)
     )
+    products = (
+        None if x is None else x[:size, :depth] for x, size in zip((found.in_rows, found.in_columns), sizes)
+    )
+    return Swept(*products, row, column)
+
+
+def _nothing_yet(traced: Pairs, rows: tuple, columns: tuple, wants: tuple[bool, bool]) -> Swept:
+    matrices = [
+        jnp.zeros(shape, jnp.float32) if want else None for shape, want in zip((rows, columns), wants)
+    ]
+    sums = [
+        [jnp.zeros(shape[0], jnp.float32)] * terms.num_leaves
+        for terms, shape in zip(traced.terms, (rows, columns))
+    ]
+    return Swept(*matrices, *sums)
 
 
 def _products(work: Work, a, b, rows, columns, scalars):

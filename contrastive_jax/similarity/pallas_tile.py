@@ -236,7 +236,10 @@ def _apply(equation, operands: list, block: _Block):
     name, params = equation.primitive.name, equation.params
     if all(_is_constant(x) for x in operands) and name != "add_any":
         # of no mesh: a constant is the same wherever the kernel is traced
-        with jax.ensure_compile_time_eval(), jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        with (
+            jax.ensure_compile_time_eval(),
+            jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())),
+        ):
             values = [jnp.asarray(x, atom.aval.dtype) for (x, _), atom in zip(operands, equation.invars)]
             return np.asarray(equation.primitive.bind(*values, **params)), ()
     zero, one = ([_is_constant(x, value) for x in operands] for value in (0, 1))
