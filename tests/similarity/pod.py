@@ -1,6 +1,6 @@
 """Compiles a loss and its gradients for a TPU slice that is not there; prints what a chip must hold.
 
-python pod.py SLICE BATCH DIMENSION; needs libtpu, which takes over signals: a process of its own.
+python pod.py SLICE BATCH DIMENSION scan|pallas; needs libtpu, which takes over signals: a process of its own.
 """
 
 import json
@@ -17,8 +17,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from contrastive_jax import softmax_contrastive
 
+jax.default_backend = lambda: "tpu"  # blocks, kernels and the cost model are to be a TPU's
 
-def memory(name: str, batch: int, dimension: int) -> dict[str, int]:
+
+def memory(name: str, batch: int, dimension: int, backend: str) -> dict[str, int]:
     """Bytes a chip of softmax contrastive, value and three gradients, bfloat16, over all chips of a slice."""
     devices = topologies.get_topology_desc(topology_name=name, platform="tpu").devices
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
@@ -27,7 +29,9 @@ def memory(name: str, batch: int, dimension: int) -> dict[str, int]:
     scale = jax.ShapeDtypeStruct((), jnp.float32, sharding=alike)
 
     def loss(rows, columns, scale):
-        return softmax_contrastive(rows, columns, scale=scale, engine={"mesh": mesh}).value
+        return softmax_contrastive(
+            rows, columns, scale=scale, engine={"mesh": mesh, "backend": backend}
+        ).value
 
     step = jax.jit(jax.value_and_grad(loss, (0, 1, 2)), out_shardings=(alike, (sharded, sharded, alike)))
     found = step.lower(z, z, scale).compile().memory_analysis()
@@ -38,4 +42,4 @@ def memory(name: str, batch: int, dimension: int) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(memory(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(memory(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])))

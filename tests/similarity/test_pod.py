@@ -18,12 +18,17 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("name", "batch", "gibibytes"), [("v5p:8x8x16", 2**30, 10), ("v5e:16x16", 2**26, 2.5)]
+    ("name", "batch", "backend", "gibibytes"),
+    [
+        ("v5p:8x8x16", 2**30, "scan", 9),
+        ("v5e:16x16", 2**26, "scan", 2.5),
+        ("v5e:2x2", 2**18, "pallas", 2),
+    ],
 )
-def test_a_pod_holds_the_loss(name, batch, gibibytes):
+def test_a_pod_holds_the_loss(name, batch, backend, gibibytes):
     script = Path(__file__).with_name("pod.py")
     child = subprocess.run(
-        [sys.executable, script, name, str(batch), "512"], capture_output=True, text=True, check=True
+        [sys.executable, script, name, str(batch), "512", backend], capture_output=True, text=True, check=True
     )
     found = json.loads(child.stdout.splitlines()[-1])
     print(name, {key: f"{value / 2**30:.2f} GiB" for key, value in found.items() if key != "chips"})
