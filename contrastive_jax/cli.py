@@ -82,8 +82,8 @@ def _bench(commands) -> tuple[Parser, Parser]:
         "loss", help="one loss, forward and backward, beside other libraries", allow_abbrev=False
     )
     pairs = dict(type=_whole(2), metavar="N")
-    loss.add_argument("--batch", required=True, help="pairs", **pairs)
-    loss.add_argument("--dim", required=True, type=_whole(1), metavar="N", help="numbers an embedding")
+    loss.add_argument("--batch", default=4096, help="pairs; 4096", **pairs)
+    loss.add_argument("--dim", default=512, type=_whole(1), metavar="N", help="numbers an embedding; 512")
     loss.add_argument("--loss", choices=("softmax", "sigmoid"), default="softmax")
     loss.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the embeddings")
     loss.add_argument("--scale", type=_scale, metavar="X", help="factor of the logits; 14.3 or 10")

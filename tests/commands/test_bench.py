@@ -11,8 +11,6 @@ LINES = [
     (["bench"], "required: noun"),
     (["bench", "los"], "'los'", "loss"),
     (["bench", "--batch", "4"], "unknown argument '--batch'"),
-    (["bench", "loss"], "required: --batch, --dim"),
-    (["bench", "loss", "--batch", "48"], "required: --dim"),
     (["bench", "loss", "--btch", "48", "--dim", "8"], "'--btch': did you mean --batch?"),
     ([*LOSS, "--bach=48"], "did you mean --batch?"),
     ([*LOSS, "--agianst", "dense"], "did you mean --against?"),
