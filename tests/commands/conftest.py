@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from refusals import GLYPHS, TINY
 
@@ -60,7 +61,8 @@ def trained(first, tmp_path):
 
 @pytest.fixture
 def in_process(capfd, caches, monkeypatch):
-    """The command's `main` in this process, which has 8 devices and has imported JAX."""
+    """The command's `main` in this process, which has 8 devices from here on."""
+    assert len(jax.devices()) == 8
     for name, value in caches.items():
         if name.startswith("CONTRASTIVE"):
             monkeypatch.setenv(name, value)
