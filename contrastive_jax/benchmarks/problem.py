@@ -15,7 +15,6 @@ from contrastive_jax.benchmarks.batches import hard_negatives
 if TYPE_CHECKING:
     from jaxtyping import Float32
 
-LOSSES, DTYPES = ("softmax", "sigmoid"), ("float32", "bfloat16")
 _SCALES = {"softmax": 1 / 0.07, "sigmoid": 10.0}
 
 
