@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
+from contrastive_jax.losses.wiring import Matrix, all_views
 from contrastive_jax.similarity import Dot, Weighted, expectation
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ class AttractionRepulsion:
     @property
     def fields(self) -> tuple[str, ...]:
         return ()
+
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        return all_views(self.views, batch_size)
 
     def init(self) -> dict[str, Array]:
         return {}

@@ -16,7 +16,7 @@ from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
 from contrastive_jax.losses.negatives import further_columns
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
-from contrastive_jax.losses.wiring import ScaledLoss
+from contrastive_jax.losses.wiring import Matrix, ScaledLoss, all_views
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
 if TYPE_CHECKING:
@@ -125,6 +125,14 @@ class GTEContrastive(ScaledLoss):
     def branches(self) -> tuple[str, ...]:
         further = (self.negatives,) if self.negatives else ()
         return (self.queries, self.documents, *(self.guide or ()), *further)
+
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        found: tuple[Matrix, ...] = all_views((self.queries, self.documents), batch_size)
+        if self.negatives:
+            found += (Matrix(batch_size, batch_size, self.queries),)
+        if self.guide:
+            found += (all_views(self.guide, batch_size)[0]._replace(differentiated=False),)
+        return found
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         return gte_contrastive(

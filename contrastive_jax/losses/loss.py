@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+    from contrastive_jax.losses.wiring import Matrix
+
 
 class Loss(NamedTuple):
     """value: the mean over the global batch; metrics: scalars worth a line in a log."""
@@ -28,6 +30,9 @@ class ConfiguredLoss(Protocol):
     @property
     def fields(self) -> tuple[str, ...]:
         """The batch fields (labels, ids) that it reads."""
+
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        """The matrices of similarities that it needs of a batch; FLOPs are counted from them."""
 
     def init(self) -> dict[str, Array]:
         """Its own parameters, such as the logarithm of a learnable scale."""

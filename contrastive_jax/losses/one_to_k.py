@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
-from contrastive_jax.losses.wiring import ViewsLoss
+from contrastive_jax.losses.wiring import Matrix, ViewsLoss
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class OneToK(ViewsLoss):
     @property
     def branches(self) -> tuple[str, ...]:
         return (self.image, *self.views)
+
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        return (Matrix(batch_size, len(self.views) * batch_size, self.image),)
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         scale, texts = self.scale_of(params), self.stacked(embeddings)

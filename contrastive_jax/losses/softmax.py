@@ -25,7 +25,7 @@ from contrastive_jax.losses.pairs import (
     soft_targets,
 )
 from contrastive_jax.losses.smoothing import smoothed_cross_entropy
-from contrastive_jax.losses.wiring import PairLoss
+from contrastive_jax.losses.wiring import Matrix, PairLoss
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
 if TYPE_CHECKING:
@@ -221,6 +221,12 @@ class SoftmaxContrastive(PairLoss):
     @property
     def branches(self) -> tuple[str, ...]:
         return (*super().branches, *(self.guide or ()), *((self.negatives,) if self.negatives else ()))
+
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        found = super().matrices(batch_size)
+        if self.negatives:
+            found += (Matrix(batch_size, batch_size, self.rows),)
+        return found + ((Matrix(batch_size, batch_size, self.guide[0], False),) if self.guide else ())
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         pair, labels = self.arguments(embeddings, fields)

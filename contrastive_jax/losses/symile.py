@@ -14,7 +14,7 @@ from jax import lax
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded
-from contrastive_jax.losses.wiring import ViewsLoss
+from contrastive_jax.losses.wiring import Matrix, ViewsLoss
 from contrastive_jax.similarity import Dot, Scores, logsumexp
 
 if TYPE_CHECKING:
@@ -177,6 +177,12 @@ class Symile(ViewsLoss):
             raise InputError(f"negatives={self.negatives!r}: give permute or all")
         if self.negatives == "all" and len(self.views) > 3:
             raise InputError(f"negatives=all takes 2 or 3 views, not {len(self.views)}: use permute")
+
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        """A matrix an anchor; with "all", one matrix serves all anchors, with all products of the others."""
+        if self.negatives == "permute":
+            return tuple(Matrix(batch_size, batch_size, view) for view in self.views)
+        return (Matrix(batch_size, batch_size ** (len(self.views) - 1), self.views[0]),)
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         z = [embeddings[view] for view in self.views]

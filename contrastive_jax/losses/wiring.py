@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from jaxtyping import Array
+
+
+class Matrix(NamedTuple):
+    """A matrix of similarities that a loss is made of: what there is to compute, however it is swept.
+
+    rows, columns: of the whole batch; branch: whose embeddings' width its products have; differentiated:
+    whether a gradient goes through it.
+    """
+
+    rows: int
+    columns: int
+    branch: str
+    differentiated: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +85,9 @@ class PairLoss(ScaledLoss):
         wired = [(one,) if isinstance(one, str) else one or () for one in (self.positives, self.ignore)]
         return tuple(name for names in wired for name in names)
 
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        return (Matrix(batch_size, batch_size, self.rows),)
+
     def arguments(self, embeddings: Mapping[str, Array], fields: Mapping[str, Array]) -> tuple[tuple, dict]:
         """The embeddings, and the labels by keyword, that the loss function takes."""
         labels = {
@@ -99,6 +115,16 @@ class ViewsLoss(ScaledLoss):
     def branches(self) -> tuple[str, ...]:
         return tuple(self.views)
 
+    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+        """All views of all examples against each other."""
+        return all_views(self.views, batch_size)
+
     def stacked(self, embeddings: Mapping[str, Array]) -> Array:
         """[B, K, d], the branches' embeddings of each example beside each other."""
         return jnp.stack([embeddings[view] for view in self.views], axis=1)
+
+
+def all_views(views: tuple[str, ...], batch_size: int) -> tuple[Matrix]:
+    """The one matrix of all views of all examples against each other."""
+    side = len(views) * batch_size
+    return (Matrix(side, side, views[0]),)

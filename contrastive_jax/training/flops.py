@@ -1,0 +1,107 @@
+"""Floating-point operations of a train step, by formula: what the model needs, however it is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from contrastive_jax.branches import Graph
+
+if TYPE_CHECKING:
+    from jax.extend.core import Jaxpr, JaxprEqn
+
+    from contrastive_jax.losses.loss import ConfiguredLoss
+    from contrastive_jax.training.experiment import Experiment
+
+
+class Work(NamedTuple):
+    """FLOPs of one step.
+
+    encoders: of all encoders, forward, for the whole batch; heads: likewise; matrices: one product of
+    each similarity matrix that a loss needs a gradient through; constant_matrices: of those without one.
+    """
+
+    encoders: float
+    heads: float
+    matrices: float
+    constant_matrices: float
+
+    @property
+    def model(self) -> float:
+        """Forward and backward once, nothing computed twice.
+
+        A backward pass has two products for every one of the forward pass: so three times the forward
+        pass, which for a B x B matrix of d-number embeddings is 6 B^2 d.
+        """
+        return 3 * (self.encoders + self.heads + self.matrices) + self.constant_matrices
+
+
+def step_flops(experiment: Experiment) -> float:
+    """Model FLOPs of one train step of the whole batch on all devices; nothing recomputed is counted."""
+    return work(experiment.graph, experiment.losses, experiment.config.batch_size).model
+
+
+def work(graph: Graph, losses: Mapping[str, ConfiguredLoss], batch_size: int) -> Work:
+    """The FLOPs of a step's parts, from one example's shapes."""
+    encoders = heads = 0.0
+    widths: dict[str, int] = {}
+    params = jax.eval_shape(graph.init, jax.random.key(0))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+    for name, branch in graph.branches.items():
+        view = graph.views[branch.view]
+        view = jax.ShapeDtypeStruct((1, *view.shape), view.dtype)
+        encode = jax.make_jaxpr(
+            lambda params, view, key, name=name: graph.encode(params, name, view, train=True, key=key),
+            return_shape=True,
+        )
+        program, encoded = encode(params, view, keys)
+        encoders += batch_size * flops(program.jaxpr)
+        finish = jax.make_jaxpr(
+            lambda params, rows, key, name=name: graph.finish(params, name, rows, train=True, key=key),
+            return_shape=True,
+        )
+        program, embedding = finish(params, encoded, keys)
+        heads += batch_size * flops(program.jaxpr)
+        widths[name] = embedding.shape[-1]
+    matrices = [m for loss in losses.values() for m in loss.matrices(batch_size)]
+    products = [2.0 * m.rows * m.columns * widths[m.branch] for m in matrices]
+    with_gradient = sum(p for p, m in zip(products, matrices) if m.differentiated)
+    return Work(encoders, heads, with_gradient, sum(products) - with_gradient)
+
+
+def flops(jaxpr: Jaxpr) -> float:
+    """Multiplications and additions of the products and convolutions in a program.
+
+    A loop of known length counts as often as it runs, a `while` once; of a conditional's branches the
+    cheapest counts. What is done element by element does not: matrix units do not do it.
+    """
+    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+
+
+def _of_equation(equation: JaxprEqn) -> float:
+    name, parameters = equation.primitive.name, equation.params
+    if name == "dot_general":
+        (contracted, _), _ = parameters["dimension_numbers"]
+        left = equation.invars[0].aval.shape
+        inner = math.prod(left[axis] for axis in contracted)
+        return 2.0 * equation.outvars[0].aval.size * inner
+    if name == "conv_general_dilated":
+        kernel, numbers = equation.invars[1].aval.shape, parameters["dimension_numbers"]
+        window = math.prod(kernel) // kernel[numbers.rhs_spec[0]]  # input features a group are in the kernel
+        return 2.0 * equation.outvars[0].aval.size * window
+    inner = [flops(program) for program in _programs(parameters)]
+    if name == "cond":
+        return min(inner)
+    return parameters.get("length", 1) * sum(inner) if name == "scan" else float(sum(inner))
+
+
+def _programs(parameters: Mapping[str, Any]):
+    """The programs that an equation calls (a custom derivative's own one is a function, so not traced)."""
+    for value in parameters.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            program = getattr(one, "jaxpr", one)
+            if hasattr(program, "eqns"):
+                yield program
