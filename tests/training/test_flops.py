@@ -1,4 +1,4 @@
-"""The FLOP formula against the compiler's own count, where the compiler can count: in programs without loops."""
+"""The FLOP formula against the compiler's own count, where it can count: in programs without loops."""
 
 import jax
 import jax.numpy as jnp
