@@ -18,6 +18,7 @@ FLOORS = [
     {"data"},
     {"evaluation"},
     {"training"},
+    {"planning"},
     {"benchmarks"},
     {"commands"},
     {"cli"},

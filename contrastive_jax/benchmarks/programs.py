@@ -11,13 +11,13 @@ import numpy as np
 import optax
 from jax.sharding import PartitionSpec
 
-from contrastive_jax.benchmarks.collectives import sent_bytes
 from contrastive_jax.benchmarks.machine import footprint
 from contrastive_jax.benchmarks.problem import Problem
 from contrastive_jax.benchmarks.reference import Gradients
 from contrastive_jax.distributed.mesh import batch_shards, by_example, replicated
 from contrastive_jax.losses import sigmoid_contrastive, softmax_contrastive
 from contrastive_jax.losses.pairs import records, relation
+from contrastive_jax.planning.collectives import sent_bytes
 from contrastive_jax.similarity import Dot, Scores, plan
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.benchmarks.batches import made_up_batch
-from contrastive_jax.benchmarks.collectives import sent_bytes
 from contrastive_jax.benchmarks.machine import footprint
 from contrastive_jax.benchmarks.timing import clock, interleave
 from contrastive_jax.distributed.mesh import by_example, replicated
 from contrastive_jax.errors import InputError
+from contrastive_jax.planning.collectives import sent_bytes
 from contrastive_jax.training.experiment import Experiment
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from contrastive_jax.benchmarks.collectives import sent_bytes
 from contrastive_jax.benchmarks.problem import Problem
 from contrastive_jax.benchmarks.programs import Program, ours
 from contrastive_jax.distributed.mesh import MeshShape
+from contrastive_jax.planning.collectives import sent_bytes
 
 ROUND = [(i, (i + 1) % 8) for i in range(8)]
 N = 4 * 24 * 16  # bytes of a device's share below
@@ -114,4 +114,65 @@ def test_what_accelerators_write():
         "all-reduce": 2 * (4 + 16) // 2,
         "reduce-scatter": 16 * 8 * 4 * 3 // 4,
         "collective-permute": 3 * 4 * 8 * 2,
+    }
+
+
+TPU = """HloModule jit_f, is_scheduled=true
+
+%start (p: f32[4,8]) -> (f32[4,8], f32[16,8]) {
+  %p = f32[4,8]{1,0:T(8,128)S(1)} parameter(0)
+  %ag.1 = f32[16,8]{1,0} all-gather(%p), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
+  ROOT %begun = (f32[4,8], f32[16,8]) custom-call(%ag.1), custom_call_target="AsyncCollectiveStart"
+}
+
+%async_collective_fusion.2 (p: f32[4,8]) -> f32[4,8] {
+  %p = f32[4,8]{1,0} parameter(0)
+  %ag.2 = f32[16,8]{1,0} all-gather(%p), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
+  ROOT %x = f32[4,8]{1,0} add(%p, %p)
+}
+
+%done (p: f32[4,8]) -> f32[16,8] {
+  %p = f32[4,8]{1,0} parameter(0)
+  %ag.3 = f32[16,8]{1,0} all-gather(%p), channel_id=7, replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
+  ROOT %y = f32[16,8]{1,0} custom-call(%ag.3), custom_call_target="AsyncCollectiveDone"
+}
+
+%all-reduce-scatter.1 (p: f32[16,8]) -> f32[2,8] {
+  %p = f32[16,8]{1,0} parameter(0)
+  %ar = f32[16,8]{1,0} all-reduce(%p), replica_groups={}, to_apply=%add
+  ROOT %z = f32[2,8]{1,0} dynamic-slice(%ar, %i, %o), dynamic_slice_sizes={2,8}
+}
+
+%condition (s: (s32[], f32[4,8])) -> pred[] {
+  %s = (s32[], f32[4,8]{1,0}) parameter(0)
+  %bound = s32[] constant(7)
+  %counter = s32[] get-tuple-element(%s), index=0
+  ROOT %less = pred[] compare(%counter, %bound), direction=LT
+}
+
+%body (s: (s32[], f32[4,8])) -> (s32[], f32[4,8]) {
+  %s = (s32[], f32[4,8]{1,0}) parameter(0)
+  %x = f32[4,8]{1,0} get-tuple-element(%s), index=1
+  %begun = (f32[4,8], f32[16,8]) fusion(%x), kind=kCustom, calls=%start
+  %meanwhile = f32[4,8] fusion(%x), kind=kOutput, calls=%async_collective_fusion.2
+  %done.1 = f32[16,8]{1,0} fusion(%begun), kind=kCustom, calls=%done
+  ROOT %t = (s32[], f32[4,8]{1,0}) tuple(%i, %meanwhile)
+}
+
+ENTRY %main (a: f32[4,8]) -> f32[2,8] {
+  %a = f32[4,8]{1,0} parameter(0)
+  %two = s32[]{:T(128)} constant(2)
+  %copied = s32[]{:T(128)S(6)} copy(%two)
+  %init = (s32[], f32[4,8]) tuple(%copied, %a)
+  %loop = (s32[], f32[4,8]) while(%init), condition=%condition, body=%body
+  ROOT %r = f32[2,8]{1,0} fusion(%w), kind=kCustom, calls=%all-reduce-scatter.1
+}
+"""
+
+
+def test_what_a_tpu_writes():
+    """Loops without a noted count, named axes, and one gathering in the computations of three fusions."""
+    assert sent_bytes(TPU, 8) == {
+        "all-gather": (7 - 2) * 16 * 8 * 4 * 3 // 4,
+        "reduce-scatter": 16 * 8 * 4 * 7 // 8,
     }
