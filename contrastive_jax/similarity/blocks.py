@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import jax
 from jax.extend.core import jaxprs_in_params
 
+from contrastive_jax.similarity.platform import platform
 from contrastive_jax.similarity.tiles import Tile, trace
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def block_size(
 
     sizes: the rows and columns that a device has at a time; a side that is shorter takes a shorter block.
     """
-    budget = BUDGET.get(jax.default_backend(), BUDGET["gpu"])
+    budget = BUDGET.get(platform(), BUDGET["gpu"])
     block = LARGEST
     while block > SMALLEST:
         closed, _ = trace(tile, rows, columns, shared, block, block)

@@ -12,6 +12,7 @@ from jax.sharding import PartitionSpec
 
 from contrastive_jax.similarity.engine import KERNEL_COLUMNS, Engine, Plan, by_kernels, choose
 from contrastive_jax.similarity.placement import Placement, locate
+from contrastive_jax.similarity.platform import platform
 from contrastive_jax.similarity.scan import padded
 from contrastive_jax.similarity.scores import Needs, Problem, evaluate, pairs
 from contrastive_jax.similarity.sweeps import Job
@@ -147,7 +148,7 @@ def prepare(
     if by_kernels(engine, problem, apart, reduction):
         kernel_block = engine.block or (local[0], min(max(met), KERNEL_COLUMNS))
         chosen = chosen._replace(backend="pallas", keeps=False, block=kernel_block)
-        place = place._replace(checks=jax.default_backend() != "cpu")
+        place = place._replace(checks=platform() != "cpu")
     ragged = any(n % k for n, k in zip(sizes, shares)) or any(
         n % min(n, block[side])
         for block in (problem.block, kernel_block or problem.block)

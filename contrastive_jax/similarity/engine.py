@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 
 from contrastive_jax.similarity.blocks import block_size
+from contrastive_jax.similarity.platform import platform
 from contrastive_jax.similarity.scores import Needs
 from contrastive_jax.similarity.tiles import Dot, Side
 from contrastive_jax.similarity.travel import Ring
@@ -106,7 +107,7 @@ def by_kernels(engine: Engine, problem: Problem, apart: Sequence[tuple[list, lis
     asked for and cannot run the reduction or the tile.
     """
     narrow = any(x.dtype.itemsize == 2 for x in apart[1][0])
-    if engine.backend is None and not (jax.default_backend() == "gpu" and narrow):
+    if engine.backend is None and not (platform() == "gpu" and narrow):
         return False
     if engine.backend == "scan":
         return False
@@ -143,7 +144,7 @@ def cheaper(ring: Ring, columns: PyTree, row_count: int, column_count: int) -> s
     device's columns at a time and sends 8 s (forward, and backward with a float32 gradient); gathering
     holds all columns and their gradient and sends 6 s, once, with nothing to hide behind.
     """
-    operations, bytes_a_second, latency = RATES.get(jax.default_backend(), RATES["gpu"])
+    operations, bytes_a_second, latency = RATES.get(platform(), RATES["gpu"])
     leaves = jax.tree.leaves(columns)
     numbers = sum(math.prod(x.shape[1:]) for x in leaves)
     size = sum(math.prod(x.shape[1:]) * x.dtype.itemsize for x in leaves)

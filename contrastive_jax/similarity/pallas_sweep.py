@@ -12,6 +12,7 @@ from jax import lax
 from contrastive_jax.similarity import pallas_gpu, pallas_hopper, pallas_tpu
 from contrastive_jax.similarity.pallas_gpu import Outputs
 from contrastive_jax.similarity.pallas_tile import Pairs, trace
+from contrastive_jax.similarity.platform import platform
 from contrastive_jax.similarity.scan import padded
 from contrastive_jax.similarity.scores import add
 
@@ -40,9 +41,9 @@ class Kernels(NamedTuple):
     @classmethod
     def of(cls, dtype) -> Kernels:
         """What suits this process's device; without an accelerator kernels are interpreted, slowly."""
-        if jax.default_backend() == "tpu":
+        if platform() == "tpu":
             return cls(pallas_tpu.Config())
-        if jax.default_backend() != "gpu":
+        if platform() != "gpu":
             return cls(interpret=True)
         capability = str(getattr(jax.devices()[0], "compute_capability", ""))
         fits = capability.startswith("9.") and jnp.finfo(dtype).bits == 16

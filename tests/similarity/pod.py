@@ -17,8 +17,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from contrastive_jax import softmax_contrastive
 
-jax.default_backend = lambda: "tpu"  # blocks, kernels and the cost model are to be a TPU's
-
 
 def memory(name: str, batch: int, dimension: int, backend: str) -> dict[str, int]:
     """Bytes a chip of softmax contrastive, value and three gradients, bfloat16, over all chips of a slice."""
@@ -34,7 +32,9 @@ def memory(name: str, batch: int, dimension: int, backend: str) -> dict[str, int
         ).value
 
     step = jax.jit(jax.value_and_grad(loss, (0, 1, 2)), out_shardings=(alike, (sharded, sharded, alike)))
-    found = step.lower(z, z, scale).compile().memory_analysis()
+    with jax.set_mesh(mesh):  # so that blocks, kernels and the cost model are a TPU's
+        lowered = step.lower(z, z, scale)
+    found = lowered.compile().memory_analysis()
     names = "argument", "output", "temp", "alias"
     sizes = {name: getattr(found, f"{name}_size_in_bytes") for name in names}
     total = sum(sizes.values()) - 2 * sizes["alias"]
