@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from contrastive_jax.errors import InputError
@@ -40,8 +41,12 @@ class MeshShape:
                 f"config.mesh ({given}) does not multiply to {len(devices)} devices; "
                 "choose sizes that do, or -1 for one of them"
             )
-        axis_types = (AxisType.Auto,) * len(sizes)
-        return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=axis_types, devices=devices)
+        shape, axis_types = tuple(sizes.values()), (AxisType.Auto,) * len(sizes)
+        try:
+            return jax.make_mesh(shape, tuple(sizes), axis_types=axis_types, devices=devices)
+        except NotImplementedError:  # an axis that is no product of a TPU slice's own: part of one then
+            arranged = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+            return Mesh(arranged, tuple(sizes), axis_types=axis_types)
 
 
 def by_example(mesh: Mesh) -> NamedSharding:
