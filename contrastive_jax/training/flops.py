@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -72,30 +72,41 @@ def work(graph: Graph, losses: Mapping[str, ConfiguredLoss], batch_size: int) ->
     return Work(encoders, heads, with_gradient, sum(products) - with_gradient)
 
 
-def flops(jaxpr: Jaxpr) -> float:
-    """Multiplications and additions of the products and convolutions in a program.
+def flops(jaxpr: Jaxpr, weight: Callable[[JaxprEqn], float] = lambda _: 1.0) -> float:
+    """Multiplications and additions of the products and convolutions in a program, on all devices.
 
     A loop of known length counts as often as it runs, a `while` once; of a conditional's branches the
-    cheapest counts. What is done element by element does not: matrix units do not do it.
+    cheapest counts. What is done element by element does not: matrix units do not do it. weight: what one
+    of a product's FLOPs counts.
     """
-    return sum(_of_equation(equation) for equation in jaxpr.eqns)
+    return sum(_of_equation(equation, weight) for equation in jaxpr.eqns)
 
 
-def _of_equation(equation: JaxprEqn) -> float:
+def _of_equation(equation: JaxprEqn, weight: Callable[[JaxprEqn], float]) -> float:
     name, parameters = equation.primitive.name, equation.params
     if name == "dot_general":
         (contracted, _), _ = parameters["dimension_numbers"]
         left = equation.invars[0].aval.shape
         inner = math.prod(left[axis] for axis in contracted)
-        return 2.0 * equation.outvars[0].aval.size * inner
+        return 2.0 * equation.outvars[0].aval.size * inner * weight(equation)
     if name == "conv_general_dilated":
         kernel, numbers = equation.invars[1].aval.shape, parameters["dimension_numbers"]
         window = math.prod(kernel) // kernel[numbers.rhs_spec[0]]  # input features a group are in the kernel
-        return 2.0 * equation.outvars[0].aval.size * window
-    inner = [flops(program) for program in _programs(parameters)]
+        return 2.0 * equation.outvars[0].aval.size * window * weight(equation)
+    inner = [flops(program, weight) for program in _programs(parameters)]
     if name == "cond":
         return min(inner)
-    return parameters.get("length", 1) * sum(inner) if name == "scan" else float(sum(inner))
+    return _times(name, parameters) * sum(inner)
+
+
+def _times(name: str, parameters: Mapping[str, Any]) -> float:
+    """How often an equation runs what it calls; in a `shard_map` every device does."""
+    if name == "scan":
+        return parameters["length"]
+    if name == "shard_map":
+        mesh = parameters["mesh"]
+        return math.prod(mesh.shape[axis] for axis in parameters["manual_axes"])
+    return 1.0
 
 
 def _programs(parameters: Mapping[str, Any]):

@@ -144,7 +144,8 @@ def whole_gradient(own: PyTree, pulled: Pulled) -> PyTree:
 class OutOfCore:
     """The step of one run: `(state, pieces) -> (state, metrics, broken records)`, its programs compiled once.
 
-    `gradients` is the step without its update.
+    `gradients` is the step without its update. The programs: `empty`, then `embed` and, after `loss`,
+    `pull_back`, each as often as there are pieces, and `update`.
     """
 
     def __init__(
@@ -158,29 +159,29 @@ class OutOfCore:
     ) -> None:
         """state: its structure, shapes and shardings."""
         self.graph, self.losses, self.optimizer, self.mesh, self.cut = graph, losses, optimizer, mesh, cut
-        kept, pulled = self._structures(state.params["encoders"])
+        kept, pulled = self.structures(state.params["encoders"])
         shardings = functools.partial(jax.tree.map, lambda x: x.sharding)
-        self._empty = jax.jit(
+        self.empty = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (kept, pulled)),
             out_shardings=shardings((kept, pulled)),
         )
-        self._embed = jax.jit(
+        self.embed = jax.jit(
             functools.partial(embed, graph, cut),
             donate_argnums=1,
             out_shardings=(shardings(kept), replicated(mesh)),
         )
         own = {name: part for name, part in shardings(state.params).items() if name != "encoders"}
-        self._loss = jax.jit(
+        self.loss = jax.jit(
             functools.partial(loss_and_gradients, graph, losses),
             donate_argnums=1,
             out_shardings=(replicated(mesh), (own, shardings(kept.encoded))),
         )
-        self._pull_back = jax.jit(
+        self.pull_back = jax.jit(
             functools.partial(pull_back, graph, cut),
             donate_argnums=1,
             out_shardings=(shardings(pulled), replicated(mesh)),
         )
-        self._update = jax.jit(
+        self.update = jax.jit(
             self._updated, donate_argnums=0, out_shardings=(shardings(state), replicated(mesh))
         )
 
@@ -197,14 +198,14 @@ class OutOfCore:
         key = jax.random.fold_in(state.key, state.step)
         (value, metrics), own, pulled, broken = self.gradients(state.params, key, pieces, wait, ahead)
         wait(pulled.drift)
-        state, metrics = self._update(state, pulled, own, value, metrics)
+        state, metrics = self.update(state, pulled, own, value, metrics)
         return state, metrics, broken
 
     def gradients(
         self, params: PyTree, key: Key[Array, ""], pieces: Iterator[dict], wait=jax.block_until_ready, ahead=1
     ) -> tuple[tuple[Float[Array, ""], dict], PyTree, Pulled, int]:
         """(value, metrics), the gradients of heads and losses, what was pulled back, broken records."""
-        kept, pulled = self._empty()
+        kept, pulled = self.empty()
         fields: dict[str, np.ndarray] = {}
         broken, pace = [], _Pace(wait, ahead)
         for piece, rows in enumerate(self.cut.rows()):
@@ -212,9 +213,9 @@ class OutOfCore:
             broken.append(int(batch["broken"]))
             for name, values in batch["fields"].items():
                 fields.setdefault(name, np.empty(self.cut.batch_size, values.dtype))[rows] = values
-            kept, done = self._embed(params, kept, self._placed(batch["views"]), key, np.int32(piece))
+            kept, done = self.embed(params, kept, self._placed(batch["views"]), key, np.int32(piece))
             pace(done)
-        found, (own, cotangents) = self._loss(params, kept.encoded, self._placed(fields), key)
+        found, (own, cotangents) = self.loss(params, kept.encoded, self._placed(fields), key)
         wait(found[0])
         for piece in range(self.cut.count):
             batch = next(pieces)
@@ -223,7 +224,7 @@ class OutOfCore:
                     f"a batch was read twice and was not the same: {broken[piece]} broken records of piece "
                     f"{piece}, then {int(batch['broken'])}; see to the source and run the same command again"
                 )
-            pulled, done = self._pull_back(
+            pulled, done = self.pull_back(
                 params["encoders"],
                 pulled,
                 kept.prints,
@@ -247,7 +248,7 @@ class OutOfCore:
     def _placed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
         return jax.device_put(dict(arrays), by_example(self.mesh))
 
-    def _structures(self, encoders: PyTree) -> tuple[Kept, Pulled]:
+    def structures(self, encoders: PyTree) -> tuple[Kept, Pulled]:
         """What the readings fill, from shapes alone."""
         cut, size = self.cut, self.cut.shards * self.cut.microbatch
         views = {n: jax.ShapeDtypeStruct((size, *v.shape), v.dtype) for n, v in self.graph.views.items()}

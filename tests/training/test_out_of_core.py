@@ -152,10 +152,10 @@ def test_pieces_need_no_communication_where_every_device_has_the_parameters():
     run = experiment(devices=8, microbatch=1, mode="out_of_core", batch_size=16)
     with jax.set_mesh(run.mesh):
         step, params = run.out_of_core_step, run.state_structure.params["encoders"]
-        kept, pulled = step._structures(params)
+        kept, pulled = step.structures(params)
         views = step._placed(next(read_in_pieces(run, made_up_batch(run)))["views"])
         given = params, pulled, kept.prints, kept.encoded, views, jax.random.key(0), np.int32(0)
-        text = step._pull_back.lower(*given).compile().as_text()
+        text = step.pull_back.lower(*given).compile().as_text()
     for collective in ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"):
         assert collective not in text
     assert jax.tree.leaves(pulled.gradients)[0].shape[0] == 8
