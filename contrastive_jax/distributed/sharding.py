@@ -59,14 +59,14 @@ def specification(
             if mesh_axis in owner:
                 raise InputError(
                     f"{name}: its axes '{owner[mesh_axis]}' and '{axis}' both lie on mesh axis "
-                    f"'{mesh_axis}'; give one of them another logical name, or set mesh.{mesh_axis}=1"
+                    f"'{mesh_axis}'; give one of them another logical name, or set config.mesh.{mesh_axis}=1"
                 )
             owner[mesh_axis] = str(axis)
         devices = _devices(placed, mesh)
         if size % devices:
             raise InputError(
                 f"{name}: axis '{axis}' of size {size} does not divide over {devices} devices "
-                f"({_sizes(placed, mesh)}); change the size or the mesh"
+                f"({_sizes(placed, mesh)}); give a size or a mesh where it does"
             )
         entries.append(placed)
     return _partition(entries)
@@ -127,7 +127,7 @@ def _devices(placed: tuple[str, ...], mesh: Mesh | AbstractMesh) -> int:
 
 
 def _sizes(placed: tuple[str, ...], mesh: Mesh | AbstractMesh) -> str:
-    return ", ".join(f"{a}={mesh.shape[a]}" for a in placed)
+    return ", ".join(f"config.mesh.{a}={mesh.shape[a]}" for a in placed)
 
 
 def _partition(entries: Sequence[Any]) -> PartitionSpec:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flax import linen as nn
 
+from contrastive_jax.distributed.sharding import constrain
 from contrastive_jax.encoders.linen import Boundary, kernel, zeros
 from contrastive_jax.errors import InputError
 
@@ -79,11 +80,12 @@ class Layers(nn.Module):
             x = nn.Dense(
                 size, kernel_init=kernel("embed", "mlp"), bias_init=zeros("mlp"), name=f"hidden_{i}"
             )(x)
-            x = nn.gelu(x)
+            x = nn.gelu(constrain(x, ("batch", "mlp")))
         last = kernel("mlp" if self.hidden else "embed", "features")
-        return nn.Dense(
+        out = nn.Dense(
             self.features, use_bias=self.bias, kernel_init=last, bias_init=zeros("features"), name="out"
-        )(x)
+        )
+        return constrain(out(x), ("batch", "features"))
 
 
 def _positive(key: str, value: int) -> None:

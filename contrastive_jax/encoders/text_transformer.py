@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 
+from contrastive_jax.distributed.sharding import constrain
 from contrastive_jax.encoders.architecture import Architecture
+from contrastive_jax.encoders.block import TOKENS
 from contrastive_jax.encoders.linen import Encoded, named
 from contrastive_jax.encoders.transformer import Transformer, TransformerEncoder
 from contrastive_jax.errors import InputError
@@ -76,5 +79,8 @@ class TextModule(nn.Module):
     def __call__(self, view: Int[Array, "B L"], keys: Key[Array, "B"] | None) -> Encoded:
         a, width = self.architecture, self.architecture.dimensions.width
         table = named(nn.initializers.normal(width**-0.5), "vocab", "embed")
-        x = nn.Embed(self.vocabulary, width, dtype=a.dtype, embedding_init=table, name="words")(view)
+        words = nn.Embed(self.vocabulary, width, dtype=a.dtype, embedding_init=table, name="words")
+        # Gathered along its width before the look-up; else each device looks up the whole batch in its part.
+        whole = constrain(words.embedding.astype(a.dtype), ("vocab", "features"))
+        x = constrain(jnp.take(whole, view, axis=0), TOKENS)
         return Transformer(a, self.length, name="transformer")(x, view != PADDING, keys)

@@ -96,7 +96,7 @@ class Experiment:
     """A built config, with everything that its train step needs; opens no source, makes no array.
 
     Raises InputError, naming the key, for parts that do not fit each other or, if it is for `training`,
-    for a batch that does not divide over the devices.
+    for a batch or a parameter that does not divide over the devices.
     """
 
     def __init__(self, config: Config, devices=None, training: bool = True):
@@ -113,6 +113,9 @@ class Experiment:
             **self.graph.logical_axes(),
             "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()},
         }
+        if training and self.mesh.size > self.mesh.shape["data"]:
+            parts = jax.eval_shape(self.graph.init, jax.random.key(0))
+            shardings({name: self.axes[name] for name in parts}, parts, self.mesh)
         self.optimizer: optax.GradientTransformation = config.optimizer.transformation(
             config.steps, optimizer.decaying(self.axes)
         )
@@ -158,20 +161,27 @@ class Experiment:
         run_key = jax.random.fold_in(key, 1)
         return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params), {}, {}, {}, run_key)
 
+    @property
+    def state_axes(self) -> dict[str, Any]:
+        """The logical axis names of the state's arrays, all but the optimizer's."""
+        return {"params": self.axes, "teachers": {}, "statistics": {}, "memory": {}}
+
     @functools.cached_property
     def state_structure(self) -> TrainState:
         """The state's shapes and dtypes with their shardings: moments lie where their parameters do."""
         shapes = jax.eval_shape(lambda: self.new_state(jax.random.key(0)))
-        placed = shardings(self.axes, shapes.params, self.mesh)
+        placed = {
+            part: shardings(axes, getattr(shapes, part), self.mesh) for part, axes in self.state_axes.items()
+        }
         opt_state = optax.tree_utils.tree_map_params(
             self.optimizer,
             lambda _, sharding: sharding,
             shapes.opt_state,
-            placed,
+            placed["params"],
             transform_non_params=lambda _: replicated(self.mesh),
         )
         everywhere = replicated(self.mesh)
-        all_shardings = TrainState(everywhere, placed, opt_state, {}, {}, {}, everywhere)
+        all_shardings = TrainState(step=everywhere, opt_state=opt_state, key=everywhere, **placed)
         return jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,

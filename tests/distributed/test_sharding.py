@@ -43,7 +43,11 @@ def test_mesh_axes_absent_or_of_size_one_are_left_out():
         (("embed", "mpl"), (4, 4), "unknown logical axis 'mpl'"),
         (("mlp", "heads"), (4, 4), "'mlp' and 'heads' both lie on mesh axis 'tensor'"),
         (("batch", "embed"), (4, 4), "both lie on mesh axis 'fsdp'"),
-        (("embed", "mlp"), (4, 5), "axis 'mlp' of size 5 does not divide over 2 devices (tensor=2)"),
+        (
+            ("embed", "mlp"),
+            (4, 5),
+            "axis 'mlp' of size 5 does not divide over 2 devices (config.mesh.tensor=2)",
+        ),
     ],
 )
 def test_a_wrong_axis_is_an_error_that_names_the_parameter(names, shape, words):
