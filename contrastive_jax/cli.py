@@ -18,12 +18,14 @@ from contrastive_jax.errors import WRONG_INPUT, InputError
 COMMANDS = {
     "train": "train or resume",
     "eval": "run the evaluators on a checkpoint",
+    "plan": "what a config needs of machines, before they are paid for",
     "bench": "measure the loss or the train step on this machine",
 }
 FLAGS = {
     None: ("--help", "--version"),
     "train": ("--config", "--workdir", "--extend", "--json", "--help"),
     "eval": ("--workdir", "--evaluator", "--step", "--json", "--help"),
+    "plan": ("--config", "--topology", "--devices", "--search", "--json", "--help"),
     "bench": ("--help",),
     "bench loss": (
         *("--batch", "--dim", "--loss", "--dtype", "--scale", "--mesh", "--block", "--backend"),
@@ -31,7 +33,7 @@ FLAGS = {
     ),
     "bench step": ("--config", "--batch", "--microbatch", "--mesh", "--runs", "--json", "--help"),
 }
-_WITH_OVERRIDES = ("train", "bench step")
+_WITH_OVERRIDES = ("train", "plan", "bench step")
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,11 +70,26 @@ def parser() -> Parser:
     evaluate.add_argument(
         "--step", type=int, metavar="N", help="the checkpoint of this step; the newest by default"
     )
-    for command in (train, evaluate, *_bench(commands)):
+    for command in (train, evaluate, _plan(commands), *_bench(commands)):
         command.add_argument(
             "--json", action="store_true", help="print one JSON object on the last line of stdout"
         )
     return top
+
+
+def _plan(commands) -> Parser:
+    plan = commands.add_parser("plan", help=COMMANDS["plan"], allow_abbrev=False)
+    plan.add_argument("--config", required=True, metavar="FILE[:ARGUMENTS]", help="as for train")
+    plan.add_argument(
+        "--topology", metavar="SLICE", help="a TPU slice that need not be there, such as v5p:8x8x16"
+    )
+    plan.add_argument(
+        "--devices", type=_whole(1), metavar="N", help="virtual ones of the CPU; neither: the devices here"
+    )
+    plan.add_argument(
+        "--search", action="store_true", help="try microbatches, remat and meshes for the cheapest that fits"
+    )
+    return plan
 
 
 def _bench(commands) -> tuple[Parser, Parser]:

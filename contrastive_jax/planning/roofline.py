@@ -18,17 +18,16 @@ ASSUMPTIONS = (
 )
 
 
-def seconds(figures: Mapping[str, Any], chip: Chip, chips: int) -> dict[str, float | None]:
+def seconds(figures: Mapping[str, Any], chip: Chip, chips: int) -> dict[str, float]:
     """{"compute_seconds", "memory_seconds", "link_seconds", "seconds"} of one run of a compiled program."""
     sent = figures["collective_bytes"]
     permuted = sent.get("collective-permute", 0)
     compute = figures["passes"] / (chips * chip.flops)
     links = permuted / chip.link + (sum(sent.values()) - permuted) / (chip.link * chip.links)
-    moved = figures["moved_bytes"]
-    memory = None if moved is None else moved / chip.bandwidth
+    memory = figures["moved_bytes"] / chip.bandwidth
     return {
         "compute_seconds": compute,
         "memory_seconds": memory,
         "link_seconds": links,
-        "seconds": max(compute, memory or 0.0, links),
+        "seconds": max(compute, memory, links),
     }

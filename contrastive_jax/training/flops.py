@@ -105,7 +105,7 @@ def _times(name: str, parameters: Mapping[str, Any]) -> float:
         return parameters["length"]
     if name == "shard_map":
         mesh = parameters["mesh"]
-        return math.prod(mesh.shape[axis] for axis in parameters["manual_axes"])
+        return math.prod(mesh.shape[axis] for axis in parameters["newly_manual_axes"])
     return 1.0
 
 
