@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from contrastive_jax.branches import Graph
-from contrastive_jax.data.pipeline import View, evaluate_view
+from contrastive_jax.data.examples import View, evaluate_view
 from contrastive_jax.data.records import Source
-from contrastive_jax.distributed.mesh import batch_shards, by_example, replicated
+from contrastive_jax.distributed.mesh import batch_shards, replicated
+from contrastive_jax.distributed.rows import local_rows, place
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -67,12 +68,15 @@ class Embedder:
         view = self.views[self.graph.branches[branch].view]
         parts = []
         for start in range(0, len(indices), self.batch_size):
-            examples = evaluate_view(source, view, indices[start : start + self.batch_size])
-            missing = self.batch_size - len(examples)
-            filled = np.concatenate([examples, np.repeat(examples[-1:], missing, axis=0)])
-            placed = jax.device_put(filled, by_example(self.mesh))
+            batch = indices[start : start + self.batch_size]
+            rows = local_rows(self.mesh, self.batch_size)
+            # What is missing of the last batch is filled up with its last example.
+            wanted = np.minimum(rows, len(batch) - 1)
+            examples = evaluate_view(source, view, [batch[row] for row in np.unique(wanted)])
+            filled = examples[np.searchsorted(np.unique(wanted), wanted)]
+            placed = place(self.mesh, self.batch_size, {"view": filled})["view"]
             embedded = self._embed[branch](self.params, placed)
-            parts.append(np.asarray(embedded)[: len(examples)])
+            parts.append(np.asarray(embedded)[: len(batch)])
             self.between()
         return np.concatenate(parts)
 

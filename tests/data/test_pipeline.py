@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from contrastive_jax.data.captions import Captions
+from contrastive_jax.data.examples import evaluate_view
 from contrastive_jax.data.glyphs import Glyphs
-from contrastive_jax.data.pipeline import batches, evaluate_view
+from contrastive_jax.data.pipeline import batches
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.samplers import Groups, Permutation
 from contrastive_jax.data.tokenizers import BytePairs
