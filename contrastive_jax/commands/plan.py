@@ -33,9 +33,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _request(options) -> dict[str, Any]:
-    if options.topology and options.devices:
+    if options.topology is not None and options.devices:
         raise InputError("--topology and --devices: give one of them, a TPU slice or virtual CPU devices")
-    if options.topology:
+    if options.topology is not None:
         from contrastive_jax.planning.topology import Topology
 
         Topology.parse(options.topology)

@@ -71,7 +71,7 @@ class Topology(NamedTuple):
 
 
 def _multiple_of_cubes(name: str, shape: str) -> bool:
-    if name not in LARGEST or not re.fullmatch(r"\d{1,3}x\d{1,3}x\d{1,3}", shape):
+    if name not in LARGEST or not re.fullmatch(r"[0-9]{1,3}x[0-9]{1,3}x[0-9]{1,3}", shape):
         return False
     sizes = [int(size) for size in shape.split("x")]
     whole = all(size and size % 4 == 0 for size in sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 
@@ -35,7 +36,7 @@ def moved_bytes(module: Module) -> int:
 
 def _of_line(module: Module, line: Instruction, operands: list[int]) -> int:
     if line.opcode == "fusion" and line.called:
-        return _of_fusion(module.computations.get(line.called[0], {}), line, operands)
+        return _of_fusion(module, line, operands)
     if line.opcode in _SLICES:
         return 2 * _main(line.shape)
     if line.opcode == "dynamic-update-slice":
@@ -49,44 +50,49 @@ def _of_line(module: Module, line: Instruction, operands: list[int]) -> int:
     return sum(operands) + _main(line.shape)
 
 
-def _of_fusion(body: dict[str, Instruction], line: Instruction, operands: list[int]) -> int:
+def _of_fusion(module: Module, line: Instruction, operands: list[int]) -> int:
     """An operand of which slices alone are read counts as these; a result updated in place, as its update."""
-    users: dict[str, list[Instruction]] = {}
+    moved = sum(min(whole, _read(module, line.called[0], at)) for at, whole in enumerate(operands) if whole)
+    body, result = module.computations.get(line.called[0], {}), _main(line.shape)
     for inner in body.values():
-        for name in inner.operands:
-            users.setdefault(name, []).append(inner)
-    moved, result = 0, _main(line.shape)
-    for inner in body.values():
-        if inner.opcode == "parameter":
-            number = int(inner.rest.partition(")")[0])
-            whole = operands[number] if number < len(operands) else 0
-            moved += _read(inner.name, whole, users.get(inner.name, []))
-        elif inner.opcode == "dynamic-update-slice" and inner.operands[1] in body:
+        if inner.opcode == "dynamic-update-slice" and inner.operands[1] in body:
             whole, update = _size(inner.shape), _size(body[inner.operands[1]].shape)
-            if result >= whole and _leaves(body, inner.name, users):
+            if result >= whole and _leaves(body, inner):
                 result += update - whole
     return moved + result
 
 
-def _read(name: str, whole: int, users: list[Instruction]) -> int:
-    """Bytes of a fusion's operand that its users read."""
-    slices = 0
-    for user in users:
-        if user.operands[0] != name or name in user.operands[1:]:
-            return whole
-        if user.opcode in _SLICES:
-            slices += _size(user.shape)
-        elif user.opcode != "dynamic-update-slice":
-            return whole
-    return min(whole, slices)
+def _read(module: Module, computation: str, number: int) -> float:
+    """Bytes of a fused computation's parameter that are read; infinity for all of it."""
+    body = module.computations.get(computation, {})
+    lines = (line for line in body.values() if line.opcode == "parameter")
+    given = next((line for line in lines if line.rest.startswith(f"{number})")), None)
+    return _used(module, body, given) if given else math.inf
 
 
-def _leaves(body: dict[str, Instruction], name: str, users: dict[str, list[Instruction]]) -> bool:
+def _used(module: Module, body: dict[str, Instruction], given: Instruction) -> float:
+    total = 0.0
+    for user in body.values():
+        places = [at for at, name in enumerate(user.operands) if name == given.name]
+        if not places:
+            continue
+        if user.opcode == "bitcast":
+            total += _used(module, body, user)
+        elif user.opcode == "fusion" and user.called:
+            total += sum(_read(module, user.called[0], at) for at in places)
+        elif user.opcode in _SLICES and places == [0]:
+            total += _size(user.shape)
+        elif user.opcode != "dynamic-update-slice" or places != [0]:
+            return math.inf
+    return total
+
+
+def _leaves(body: dict[str, Instruction], line: Instruction) -> bool:
     """Whether a fusion's instruction is a result of it."""
-    line = body[name]
     if line.is_root:
         return True
-    return any(u.opcode in ("tuple", "bitcast") and _leaves(body, u.name, users) for u in users.get(name, []))
+    users = (user for user in body.values() if line.name in user.operands)
+    return any(user.opcode in ("tuple", "bitcast") and _leaves(body, user) for user in users)
 
 
 def _size(shape: str) -> int:
