@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from contrastive_jax import __version__
-from contrastive_jax.errors import WRONG_INPUT, InputError
+from contrastive_jax.errors import FAILED, WRONG_INPUT, CommandError, InputError
 
 COMMANDS = {
     "train": "train or resume",
@@ -23,7 +23,10 @@ COMMANDS = {
 }
 FLAGS = {
     None: ("--help", "--version"),
-    "train": ("--config", "--workdir", "--extend", "--json", "--help"),
+    "train": (
+        *("--config", "--workdir", "--extend", "--profile"),
+        *("--coordinator", "--processes", "--process-id", "--json", "--help"),
+    ),
     "eval": ("--workdir", "--evaluator", "--step", "--json", "--help"),
     "plan": ("--config", "--topology", "--devices", "--search", "--json", "--help"),
     "bench": ("--help",),
@@ -62,6 +65,14 @@ def parser() -> Parser:
         "--workdir", required=True, metavar="DIR", help="where the run lives; resumed if it has begun"
     )
     train.add_argument("--extend", action="store_true", help="let a run that is there go on to more steps")
+    train.add_argument(
+        "--profile", metavar="START:STOP", help="trace these steps into the work directory's profile/"
+    )
+    train.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="of process 0, where no launcher tells it by itself"
+    )
+    train.add_argument("--processes", type=_whole(1), metavar="N", help="of the run, with --coordinator")
+    train.add_argument("--process-id", type=_whole(0), metavar="I", help="of this process, 0 to N - 1")
     evaluate = commands.add_parser("eval", help=COMMANDS["eval"], allow_abbrev=False)
     evaluate.add_argument("--workdir", required=True, metavar="DIR", help="of a run")
     evaluate.add_argument(
@@ -180,6 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print("contrastive-jax:", *str(error).splitlines(), file=sys.stderr)
         return WRONG_INPUT
+    except CommandError as error:
+        print("contrastive-jax:", *str(error).splitlines(), file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return 130
 

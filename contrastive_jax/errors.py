@@ -9,3 +9,7 @@ class InputError(ValueError):
     The message is one line that names the key, the value and what to do. The command line
     prints it without a traceback and exits with code 2.
     """
+
+
+class CommandError(Exception):
+    """A command cannot go on, through no fault of its input: one line, exit code 1."""

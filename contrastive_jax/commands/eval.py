@@ -27,8 +27,8 @@ def run(options: argparse.Namespace) -> int:
 def _evaluate(options) -> dict:
     from contrastive_jax.configuration import build, complete, nearest
     from contrastive_jax.training.checkpoint import Checkpoints
+    from contrastive_jax.training.evaluations import bind_tokenizer, evaluate
     from contrastive_jax.training.experiment import Config, Experiment
-    from contrastive_jax.training.loop import bind_tokenizer, evaluate
 
     path = Path(options.workdir)
     config = _stored_config(path)
@@ -46,12 +46,15 @@ def _evaluate(options) -> dict:
         raise InputError(f"--workdir {path}: its config has no evaluators")
     checkpoints = Checkpoints(path / "checkpoints", experiment.config.checkpoint.every, read_only=True)
     with checkpoints:
-        restored = checkpoints.restore(experiment.state_structure, options.step)
+        wanted = {"params": experiment.state_structure.params}
+        restored = checkpoints.restore(wanted, options.step, partial=True)
     if restored is None:
         raise InputError(f"--workdir {path}: no checkpoint yet; train first")
     step, state, _ = restored
     views = bind_tokenizer(experiment, path)
-    figures = evaluate(experiment, views, state.params, names=options.evaluator and tuple(options.evaluator))
+    figures = evaluate(
+        experiment, views, state["params"], names=options.evaluator and tuple(options.evaluator)
+    )
     return {"workdir": str(path), "step": step, **figures}
 
 

@@ -4,54 +4,133 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import json
+import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from contrastive_jax.commands.output import answer, reserved_stdout
-from contrastive_jax.errors import DONE, FAILED, STOPPED_EARLY
+from contrastive_jax.errors import DONE, FAILED, STOPPED_EARLY, WRONG_INPUT, CommandError, InputError
 
 
 def run(options: argparse.Namespace) -> int:
     """The exit code of the command."""
+    from contrastive_jax.training.clock import Clock
+
+    clock = Clock()
     with reserved_stdout() as stream:
         from contrastive_jax.distributed.stopping import StopRequest
 
         with StopRequest() as stop:
-            return _train(options, stop, stream)
+            return _start(options, stop, stream, clock)
 
 
-def _train(options, stop, stream) -> int:
+def _start(options, stop, stream, clock) -> int:
+    """Everything before the other processes are known."""
     from contrastive_jax.configuration import build, load
-    from contrastive_jax.training.experiment import Config, Experiment
-    from contrastive_jax.training.loop import NonFiniteLoss, Run, Stopped, StoppedInStep
-    from contrastive_jax.training.manifest import CheckpointError
-    from contrastive_jax.training.workdir import finished, open_workdir
+    from contrastive_jax.distributed.processes import join
+    from contrastive_jax.training.experiment import Config
+    from contrastive_jax.training.profiling import parse_window
 
-    config = load(options.config, options.overrides, Config)
-    experiment = Experiment(build(config, Config))
-    if not (Path(options.workdir) / "config.json").exists():
+    profile = parse_window(options.profile) if options.profile is not None else None
+    place = _place(options)
+    stored = load(options.config, options.overrides, Config)
+    config = build(stored, Config)
+    with join(place, config.processes) as group, _failing_together(group):
+        if not group.first:
+            logging.getLogger("contrastive_jax").setLevel(logging.WARNING)
+        return _train(options, config, json.loads(stored.to_json()), stop, stream, clock, group, profile)
+
+
+def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
+    from contrastive_jax.training.advance import Stopped, StoppedInStep
+    from contrastive_jax.training.agreement import check_same_folder, check_same_run
+    from contrastive_jax.training.experiment import Experiment
+    from contrastive_jax.training.loop import Run
+    from contrastive_jax.training.program_cache import kept_programs
+    from contrastive_jax.training.workdir import finished
+
+    check_same_run(group, stored)
+    experiment, path = Experiment(config), Path(options.workdir)
+    if group.tell(not (path / "config.json").exists()):
         experiment.check_data()  # first, so that no work directory stays behind that holds a wrong source
-    with open_workdir(options.workdir, json.loads(config.to_json()), options.extend) as workdir:
-        result = finished(workdir.path)
+    with _workdir(path, stored, options.extend, group):
+        check_same_folder(group, path)
+        result = group.tell(finished(path) if group.first else None)
         try:
             if result is None:
-                result = Run(experiment, workdir.path, stop)()
-            else:
-                print(f"{workdir.path} is finished: {result['step']} steps", file=sys.stderr)
+                with kept_programs(path / "programs"):
+                    result = Run(experiment, path, stop, group, clock, profile)()
+            elif group.first:
+                print(f"{path} is finished: {result['step']} steps", file=sys.stderr)
         except Stopped as signal:
-            print(f"{signal}: saved in {workdir.path}; run the same command again to go on", file=sys.stderr)
+            if group.first:
+                print(f"{signal}: saved in {path}; run the same command again to go on", file=sys.stderr)
             if isinstance(signal, StoppedInStep):
                 # The interpreter would wait for the program under way, for minutes in a huge step.
                 atexit.register(os._exit, STOPPED_EARLY)
             return STOPPED_EARLY
-        except (NonFiniteLoss, CheckpointError, OSError) as error:
-            print(f"contrastive-jax: {error}", file=sys.stderr)
-            return FAILED
-        answer(stream, {"workdir": str(workdir.path), **result}, options.json)
-        _point_at(workdir.path)
+        if group.first:
+            answer(stream, {"workdir": str(path), **result}, options.json)
+            _point_at(path)
     return DONE
+
+
+@contextlib.contextmanager
+def _failing_together(group) -> Iterator[None]:
+    """What ends one process by an error ends the others too, with the same code and one line each."""
+    import jax
+
+    from contrastive_jax.data.reading import ReaderFailed
+    from contrastive_jax.distributed.processes import ProcessLost
+    from contrastive_jax.training.loop import NonFiniteLoss
+    from contrastive_jax.training.manifest import CheckpointError
+
+    try:
+        yield
+    except InputError as error:
+        group.fail(str(error), WRONG_INPUT)
+        raise
+    except (NonFiniteLoss, CheckpointError, ReaderFailed, ProcessLost, OSError) as error:
+        group.fail(str(error), FAILED)
+        raise CommandError(str(error)) from error
+    except Exception as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
+            group.lost()
+        group.fail(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}", FAILED)
+        raise
+
+
+@contextlib.contextmanager
+def _workdir(path: Path, config, extend: bool, group) -> Iterator[None]:
+    """The work directory, opened and held by process 0."""
+    from contrastive_jax.training.workdir import open_workdir
+
+    with open_workdir(path, config, extend) if group.first else contextlib.nullcontext():
+        yield
+
+
+def _place(options):
+    """What --coordinator, --processes and --process-id say: all of them, or none."""
+    from contrastive_jax.distributed.processes import Place
+
+    given = {
+        "--coordinator": options.coordinator,
+        "--processes": options.processes,
+        "--process-id": options.process_id,
+    }
+    if all(value is None for value in given.values()):
+        return None
+    for name, value in given.items():
+        if value is None:
+            others = " and ".join(other for other in given if given[other] is not None)
+            raise InputError(
+                f"{others} without {name}: give all three, or none to find out from the launcher"
+            )
+    return Place(*given.values())
 
 
 def _point_at(path: Path) -> None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.distributed.rows import place_everywhere
 from contrastive_jax.errors import InputError
 from contrastive_jax.similarity import Scores, logsumexp
 
@@ -46,6 +47,7 @@ class Geometry:
         yield "alignment", float(np.mean(np.sum((a - b) ** 2, axis=1)))
         with jax.set_mesh(embed.mesh):
             for name, z in ((self.rows, a), (self.columns, b)):
+                z = place_everywhere(embed.mesh, z)
                 yield f"uniformity/{name}", float(jax.jit(uniformity)(z))
 
 

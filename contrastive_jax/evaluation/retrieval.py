@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.distributed.rows import place_everywhere
 from contrastive_jax.errors import InputError
 from contrastive_jax.similarity import top_k
 
@@ -96,12 +98,13 @@ def nearest_neighbours(
 ) -> Int[np.ndarray, "n k"]:
     """The k rows of the corpus with the largest dot product, best first; never an n x m matrix."""
     with jax.set_mesh(mesh):
-        return np.asarray(_search(queries, corpus, k))
+        return np.asarray(_search(*place_everywhere(mesh, (queries, corpus)), k))
 
 
 @partial(jax.jit, static_argnums=2)
 def _search(queries, corpus, k):
-    return top_k(_dot, queries, corpus, k=k)[1]
+    indices = top_k(_dot, queries, corpus, k=k)[1]
+    return jax.lax.with_sharding_constraint(indices, PartitionSpec())
 
 
 def _dot(rows, columns, shared):

@@ -2,7 +2,8 @@
 
 A step is the folder `<folder>/<step>` with `state/` (Orbax), `metadata.json` (format version, step,
 the name, shape and type of every array, and what the caller adds) and `manifest.json`. It is made under
-a hidden name and renamed once: whatever kills the process, each visible step is whole.
+a hidden name and renamed once: whatever kills the process, each visible step is whole. Of several processes
+each writes and reads the arrays that it holds, verifies its share of the files, and process 0 does the rest.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
+from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import structure
 from contrastive_jax.training.manifest import (
@@ -29,6 +31,7 @@ from contrastive_jax.training.manifest import (
     verify_manifest,
     write_manifest,
 )
+from contrastive_jax.training.retention import best, surplus
 from contrastive_jax.training.workdir import sync_folder, write_json
 
 log = logging.getLogger(__name__)
@@ -48,29 +51,42 @@ class Checkpoints:
       folder: made when it is not there.
       every: steps between two checkpoints, see `due`.
       keep: how many of the newest stay; None keeps all.
+      keep_every: multiples of it stay as well.
+      lowest: of the steps in `scores` the one with the lowest stays, not the one with the highest.
       read_only: for evaluation beside a running training: nothing in the folder is changed.
+      group: the processes of the run, which all call `save` and `restore`, for the same steps.
+
+    `scores` is for the caller to fill: a number for each step that has been measured.
 
     Raises:
       InputError: `every` or `keep` is less than 1.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], every: int, keep: int | None = 2, read_only: bool = False
+        self,
+        folder: str | os.PathLike[str],
+        every: int,
+        keep: int | None = 2,
+        keep_every: int | None = None,
+        lowest: bool = False,
+        read_only: bool = False,
+        group: Group = ALONE,
     ) -> None:
         if every < 1:
             raise InputError(f"checkpoint.every is {every}: give a number of steps, 1 or more")
         if keep is not None and keep < 1:
             raise InputError(f"checkpoint.keep is {keep}: give 1 or more, or None to keep all")
-        if jax.process_count() > 1:
-            raise InputError(f"{jax.process_count()} processes: checkpoints are written by one; start one")
         self.folder = Path(folder).absolute()
-        self.every, self.keep, self.read_only = every, keep, read_only
+        self.every, self.keep, self.keep_every, self.lowest = every, keep, keep_every, lowest
+        self.read_only, self.group = read_only, group
+        self.scores: dict[int, float] = {}
+        self._saves = 0
         self._current: int | None = None
         self._pending: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
         _quiet_orbax()
-        if not read_only:
+        if not read_only and group.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             for entry in self.folder.iterdir():
                 if _LEFTOVER.fullmatch(entry.name):
@@ -91,6 +107,10 @@ class Checkpoints:
         """The newest step that can be seen, or None."""
         return max(self.steps(), default=None)
 
+    def best(self) -> int | None:
+        """The best of the steps in `scores` that are there, or None."""
+        return best(self.steps(), self.scores, self.lowest)
+
     def save(self, step: int, state: Any, extra: dict[str, Any] | None = None) -> None:
         """Starts to write `state`, a pytree of arrays, as the checkpoint of `step`.
 
@@ -110,8 +130,9 @@ class Checkpoints:
         if self.read_only:
             raise ValueError("checkpoints opened with read_only=True cannot be saved")
         self.wait()
-        if step == self._current and self._path(step).is_dir():
+        if self.group.tell(step == self._current and self._path(step).is_dir()):
             return
+        self._saves += 1
         described = structure.describe(jax.eval_shape(lambda tree: tree, state))
         metadata = {"format": FORMAT, "step": step, "tree": described, "extra": extra or {}}
         json.dumps(metadata, allow_nan=False)
@@ -122,8 +143,10 @@ class Checkpoints:
         }
         partial = self._path(step, "partial")
         try:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
+            if self.group.first:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+            self.group.barrier(f"checkpoint {step} ({self._saves})")
             self._orbax.save(partial / "state", args=ocp.args.PyTreeSave(arrays))
         except (OSError, ValueError) as error:
             raise self._not_written(step, error) from error
@@ -133,6 +156,9 @@ class Checkpoints:
         partial, final = self._path(step, "partial"), self._path(step)
         try:
             self._orbax.wait_until_finished()
+            self._current = step
+            if not self.group.first:
+                return
             write_json(partial / "metadata.json", metadata)
             write_manifest(partial)
             if final.exists():
@@ -140,24 +166,24 @@ class Checkpoints:
             os.rename(partial, final)
             sync_folder(self.folder)
         except Exception as error:
+            self._current = None
             raise self._not_written(step, error) from error
-        self._current = step
         try:
             self._remove_surplus(step)
         except OSError as error:
             log.warning("old checkpoints in %s could not be removed: %s", self.folder, error)
 
     def _remove_surplus(self, newest: int) -> None:
-        older = [step for step in self.steps() if step < newest]
-        surplus = len(older) - self.keep + 1 if self.keep else 0
-        for step in older[: max(surplus, 0)]:
+        steps = [step for step in self.steps() if step <= newest]
+        for step in surplus(steps, self.keep, self.keep_every, self.scores, self.lowest):
             self._hide(step, "removed")
         for entry in self.folder.glob(".*.removed"):
             shutil.rmtree(entry)
 
     def _not_written(self, step: int, error: Exception) -> CheckpointError:
         # What a full disk has no room for must not stay there half written.
-        shutil.rmtree(self._path(step, "partial"), ignore_errors=True)
+        if self.group.first:
+            shutil.rmtree(self._path(step, "partial"), ignore_errors=True)
         full = "No space left on device" in str(error)
         reason = "no space left on device" if full else (str(error).splitlines() or [repr(error)])[0]
         return CheckpointError(f"checkpoint {step} was not written in {self.folder}: {reason}")
@@ -186,7 +212,9 @@ class Checkpoints:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def restore(self, target: Any, step: int | None = None) -> tuple[int, Any, dict[str, Any]] | None:
+    def restore(
+        self, target: Any, step: int | None = None, partial: bool = False
+    ) -> tuple[int, Any, dict[str, Any]] | None:
         """Reads the newest intact checkpoint, or that of `step`, onto the target's devices.
 
         A damaged newest one is passed over with one warning, and put aside under a hidden name once
@@ -196,6 +224,7 @@ class Checkpoints:
           target: the state's structure, with `jax.ShapeDtypeStruct` (or arrays) as leaves; a leaf's
             sharding says where to put it, on any mesh; without one it goes to the first device.
           step: this step and no other.
+          partial: the target is some of the state's entries, such as {"params": ...}; nothing else is read.
 
         Returns:
           `(step, state, extra)`, or None where there is no checkpoint at all.
@@ -206,26 +235,28 @@ class Checkpoints:
           NoIntactCheckpoint: there are checkpoints, none of them intact; nothing was touched.
         """
         self.wait()
-        if step is not None and step not in self.steps():
-            known = ", ".join(map(str, self.steps())) or "none"
+        steps = self.group.tell(self.steps())
+        if step is not None and step not in steps:
+            known = ", ".join(map(str, steps)) or "none"
             raise InputError(f"there is no checkpoint of step {step} in {self.folder}; known steps: {known}")
         damaged: dict[int, str] = {}
-        while (found := self._next(step, damaged)) is not None:
+        for found in reversed(steps if step is None else [step]):
             try:
                 metadata = self._verified(found)
             except DamagedCheckpoint as error:
                 damaged[found] = str(error)
                 continue
-            state = self._read(found, metadata, target)
+            state = self._read(found, metadata, target, partial)
             self._pass_over(damaged, found)
             self._current = found
             return found, state, metadata["extra"]
-        # A training beside this may have removed some while they were being read here.
-        reasons = "; ".join(
-            f"{known}: {damaged[known]}" for known in sorted(damaged) if self._path(known).is_dir()
-        )
         if step is not None:
             raise InputError(f"the checkpoint of step {step} in {self.folder} is damaged ({damaged[step]})")
+        now = self.group.tell(self.steps())
+        if set(now) - set(steps):
+            # A training beside this has written more, and may have removed those that were being read here.
+            return self.restore(target, step, partial)
+        reasons = "; ".join(f"{known}: {damaged[known]}" for known in sorted(damaged) if known in now)
         if not reasons:
             return None
         raise NoIntactCheckpoint(
@@ -233,13 +264,14 @@ class Checkpoints:
             "work directory; nothing was changed"
         )
 
-    def _next(self, step: int | None, damaged: dict[int, str]) -> int | None:
-        candidates = self.steps() if step is None else [step]
-        return max((known for known in candidates if known not in damaged), default=None)
-
     def _verified(self, step: int) -> dict[str, Any]:
-        folder = self._path(step)
-        verify_manifest(folder)
+        folder, problem = self._path(step), None
+        try:
+            verify_manifest(folder, self.group.index, self.group.count)
+        except DamagedCheckpoint as error:
+            problem = str(error)
+        if problems := [found for found in self.group.gather(problem) if found]:
+            raise DamagedCheckpoint(problems[0])
         metadata = json.loads((folder / "metadata.json").read_bytes())
         if metadata["format"] > FORMAT:
             raise InputError(
@@ -250,9 +282,12 @@ class Checkpoints:
             raise DamagedCheckpoint(f"metadata.json is that of step {metadata['step']}")
         return metadata
 
-    def _read(self, step: int, metadata: dict[str, Any], target: Any) -> Any:
-        structure.check_fit(str(self._path(step)), metadata["tree"], structure.describe(target))
-        wanted = structure.named_leaves(target)
+    def _read(self, step: int, metadata: dict[str, Any], target: Any, partial: bool) -> Any:
+        wanted, there = structure.named_leaves(target), metadata["tree"]
+        if partial:
+            entries = {name.partition("/")[0] for name in wanted}
+            there = {name: leaf for name, leaf in there.items() if name.partition("/")[0] in entries}
+        structure.check_fit(str(self._path(step)), there, structure.describe(target))
         stored = {name: structure.stored_form(leaf) for name, leaf in wanted.items()}
         full = {name: leaf for name, leaf in stored.items() if math.prod(leaf.shape)}
         placement = {
@@ -260,7 +295,8 @@ class Checkpoints:
             for name, leaf in full.items()
         }
         arrays = self._orbax.restore(
-            self._path(step) / "state", args=ocp.args.PyTreeRestore(item=full, restore_args=placement)
+            self._path(step) / "state",
+            args=ocp.args.PyTreeRestore(item=full, restore_args=placement, partial_restore=partial),
         )
         for name, leaf in stored.items():
             if name not in full:
@@ -269,7 +305,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
 
     def _pass_over(self, damaged: dict[int, str], found: int) -> None:
-        if not damaged:
+        if not damaged or not self.group.first:
             return
         log.warning(
             "damaged checkpoint in %s (%s): going on from step %d",

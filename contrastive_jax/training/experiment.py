@@ -17,6 +17,7 @@ from contrastive_jax.data import pipeline, samplers, tokenizers, views
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.distributed.mesh import MeshShape, batch_shards, replicated
+from contrastive_jax.distributed.processes import Limits
 from contrastive_jax.distributed.sharding import shardings
 from contrastive_jax.encoders.heads import KINDS as HEADS
 from contrastive_jax.errors import InputError
@@ -32,7 +33,8 @@ MODES = ("in_core", "out_of_core")
 @dataclass(frozen=True)
 class Data:
     """source: a name or kind:path; workers: processes that read ahead (0: a thread), prefetch batches
-    each; broken_share: the share of records that may be unreadable before the run stops."""
+    each; broken_share: the share of records that may be unreadable before the run stops; stall_seconds: the
+    longest wait for a batch."""
 
     source: str
     views: Annotated[dict, Named(Kind(views.KINDS))]
@@ -41,22 +43,30 @@ class Data:
     workers: int = 0
     prefetch: int = 4
     broken_share: float = 0.01
+    stall_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint every so many steps, and at the end; the newest `keep` stay (None: all)."""
+    """A checkpoint every so many steps, and at the end. The newest `keep` stay (None: all), and those whose
+    step is a multiple of `keep_every`, and the one with the highest value of the metric `best`, or with
+    the lowest: a metric of its step's line, such as retrieval/text_to_image/R@5."""
 
     every: int = 500
     keep: int | None = 2
+    keep_every: int | None = None
+    best: str | None = None
+    lowest: bool = False
 
 
 @dataclass(frozen=True)
 class Logging:
-    """A line of metrics every so many steps, and at the end; tensorboard: there as well."""
+    """A line of metrics every so many steps, and at the end; tensorboard: there as well; peak_flops: what a
+    device can do in a second, for the metric mfu (None: as the maker of a known one states it)."""
 
     every: int = 10
     tensorboard: bool = True
+    peak_flops: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,7 @@ class Config:
     microbatch: int | None = None
     mode: str = "in_core"
     mesh: MeshShape = MeshShape()
+    processes: Limits = Limits()
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     evaluation: Evaluation | None = None
@@ -245,6 +256,7 @@ def _check_numbers(config: Config) -> None:
         "logging.every": config.logging.every,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
+        "checkpoint.keep_every": config.checkpoint.keep_every,
         "evaluation.every": config.evaluation and config.evaluation.every,
         "evaluation.batch_size": config.evaluation and config.evaluation.batch_size,
     }.items():
@@ -257,6 +269,12 @@ def _check_numbers(config: Config) -> None:
         raise InputError(f"config.seed={config.seed}: give a whole number from 0 to {2**32 - 1}")
     if not 0 <= config.data.broken_share <= 1:
         raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
+    for key, value in {
+        "data.stall_seconds": config.data.stall_seconds,
+        "logging.peak_flops": config.logging.peak_flops,
+    }.items():
+        if value is not None and value <= 0:
+            raise InputError(f"config.{key}={value}: give a positive number")
     if config.mode not in MODES:
         raise InputError(f"config.mode={config.mode} is unknown; {nearest(config.mode, MODES)}")
     if not config.losses:

@@ -11,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.distributed.mesh import batch_shards
+from contrastive_jax.distributed.rows import local_rows
 from contrastive_jax.distributed.sharding import constrain
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
     from jaxtyping import Array, Float, Int, Int64, Key
 
 
@@ -69,6 +71,10 @@ class Cut:
         """The rows of the global batch in each piece."""
         rows = np.arange(self.batch_size).reshape(self.shards, self.count, self.microbatch)
         return rows.swapaxes(0, 1).reshape(self.count, -1)
+
+    def local_rows(self, mesh: Mesh) -> Int64[np.ndarray, "count b"]:
+        """Those of `rows` whose examples lie on this process's devices."""
+        return self.rows()[:, local_rows(mesh, self.shards * self.microbatch)]
 
     def positions(self, piece: Int[Array, ""]) -> Int[Array, " size"]:
         """One row of `rows`, inside a program."""

@@ -25,12 +25,14 @@ from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.branches import Graph
 from contrastive_jax.distributed.mesh import by_example, replicated
+from contrastive_jax.distributed.rows import local_rows, place
 from contrastive_jax.training.microbatch import Cut
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.step import encode_branches, loss_of_encoded, updated
 
 if TYPE_CHECKING:
     from jax.sharding import AbstractMesh, Mesh
+    from jax.stages import Compiled
     from jaxtyping import Array, Float, Int, Key, PyTree
 
     from contrastive_jax.losses.loss import ConfiguredLoss
@@ -190,7 +192,8 @@ class OutOfCore:
     ) -> tuple[TrainState, dict[str, Array], int]:
         """One update, as `train_step` makes it; `state` is consumed by the very last program.
 
-        pieces: twice the pieces of a batch, {"views", "fields", "broken"} in numpy, rows as `cut` has them.
+        pieces: twice the pieces of a batch, {"views", "fields", "broken"} in numpy, with the rows that
+        `cut.local_rows` has.
         wait: is given an array to wait for; what it raises ends the step and leaves `state` as it is.
         ahead: programs that may be under way while the next one is prepared.
         Raises OSError if the second reading meets other broken records than the first one.
@@ -208,14 +211,19 @@ class OutOfCore:
         kept, pulled = self.empty()
         fields: dict[str, np.ndarray] = {}
         broken, pace = [], _Pace(wait, ahead)
-        for piece, rows in enumerate(self.cut.rows()):
+        here = local_rows(self.mesh, self.cut.batch_size)
+        for piece, rows in enumerate(self.cut.local_rows(self.mesh)):
             batch = next(pieces)
             broken.append(int(batch["broken"]))
             for name, values in batch["fields"].items():
-                fields.setdefault(name, np.empty(self.cut.batch_size, values.dtype))[rows] = values
-            kept, done = self.embed(params, kept, self._placed(batch["views"]), key, np.int32(piece))
+                fields.setdefault(name, np.empty(len(here), values.dtype))[np.searchsorted(here, rows)] = (
+                    values
+                )
+            kept, done = self.embed(params, kept, self._piece(batch["views"]), key, np.int32(piece))
             pace(done)
-        found, (own, cotangents) = self.loss(params, kept.encoded, self._placed(fields), key)
+        found, (own, cotangents) = self.loss(
+            params, kept.encoded, place(self.mesh, self.cut.batch_size, fields), key
+        )
         wait(found[0])
         for piece in range(self.cut.count):
             batch = next(pieces)
@@ -229,7 +237,7 @@ class OutOfCore:
                 pulled,
                 kept.prints,
                 cotangents,
-                self._placed(batch["views"]),
+                self._piece(batch["views"]),
                 key,
                 np.int32(piece),
             )
@@ -245,8 +253,13 @@ class OutOfCore:
         }
         return updated(self.losses, self.optimizer, state, gradients), metrics
 
-    def _placed(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
-        return jax.device_put(dict(arrays), by_example(self.mesh))
+    def use(self, compiled: Mapping[str, Compiled]) -> None:
+        """Runs these programs, by name, in place of compiling its own."""
+        for name, program in compiled.items():
+            setattr(self, name, program)
+
+    def _piece(self, views: Mapping[str, np.ndarray]) -> dict[str, Array]:
+        return place(self.mesh, self.cut.shards * self.cut.microbatch, views)
 
     def structures(self, encoders: PyTree) -> tuple[Kept, Pulled]:
         """What the readings fill, from shapes alone."""

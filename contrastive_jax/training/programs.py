@@ -1,45 +1,95 @@
-"""Compiled programs kept on disk, so that a run that resumes need not compile again."""
+"""The programs that a step of a config runs, with what lies on the devices meanwhile: from shapes alone."""
 
 from __future__ import annotations
 
-import hashlib
-import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
+import jax.numpy as jnp
+
+from contrastive_jax.distributed.mesh import by_example, replicated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jaxtyping import PyTree
+
+    from contrastive_jax.training.experiment import Experiment
 
 
-@contextmanager
-def kept_programs(folder: Path) -> Iterator[None]:
-    """JAX's compilation cache is in `folder` meanwhile, unless JAX_COMPILATION_CACHE_DIR puts it elsewhere.
+@dataclass(frozen=True)
+class Program:
+    """A jitted function and the structures that it is called with.
 
-    JAX keeps what took it over a second to compile and finds it again by the program, its options, the
-    devices and JAX's version; an entry that is damaged or cannot be written costs a warning. It does not
-    tell one CPU from another, and code for one with more instructions would crash on the other: each
-    kind has a folder of its own. Of several processes the first one writes.
+    runs: how often in a step; live: everything that lies on the devices while it runs, arguments included.
     """
-    if jax.config.jax_compilation_cache_dir:
-        yield
-        return
-    _use(str(folder / host()))
-    try:
-        yield
-    finally:
-        _use(None)
+
+    name: str
+    function: Callable
+    arguments: tuple
+    runs: int
+    live: Any
 
 
-def host() -> str:
-    """A name that hosts with the same instructions share."""
-    instructions = platform.processor()
-    with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        instructions = next((line for line in lines if line.startswith(("flags", "Features"))), instructions)
-    return f"{platform.machine()}-{hashlib.sha256(instructions.encode()).hexdigest()[:8]}"
+def programs(experiment: Experiment) -> list[Program]:
+    """Those of the config's mode, in the order in which a step runs them."""
+    return _out_of_core(experiment) if experiment.config.mode == "out_of_core" else _in_core(experiment)
 
 
-def _use(folder: str | None) -> None:
-    jax.config.update("jax_compilation_cache_dir", folder)
-    compilation_cache.reset_cache()  # it looks at the setting once, when a process first compiles
+def device_bytes(structures: PyTree) -> int:
+    """Bytes of a device's shards of arrays that are described with their shardings."""
+
+    def one(x) -> int:
+        shape = x.sharding.shard_shape(x.shape) if x.sharding is not None else x.shape
+        return math.prod(shape) * x.dtype.itemsize
+
+    return sum(map(one, jax.tree.leaves(structures)))
+
+
+def batch_structure(experiment: Experiment, size: int) -> dict[str, Any]:
+    """`size` examples as the pipeline gives them, placed as the loop places them."""
+    rows = by_example(experiment.mesh)
+    views = {
+        name: jax.ShapeDtypeStruct((size, *view.shape), view.dtype, sharding=rows)
+        for name, view in experiment.graph.views.items()
+    }
+    fields = {name: jax.ShapeDtypeStruct((size,), jnp.int32, sharding=rows) for name in experiment.fields}
+    return {"views": views, "fields": fields}
+
+
+def _in_core(experiment: Experiment) -> list[Program]:
+    """One program; the next batch is placed while it runs."""
+    state = experiment.state_structure
+    batch = batch_structure(experiment, experiment.config.batch_size)
+    return [Program("train_step", experiment.train_step(), (state, batch), 1, (state, batch, batch))]
+
+
+def _out_of_core(experiment: Experiment) -> list[Program]:
+    """As `OutOfCore` runs them: the next piece is placed while one is worked on."""
+    step, cut, state = experiment.out_of_core_step, experiment.cut, experiment.state_structure
+    everywhere, params = replicated(experiment.mesh), state.params
+    kept, pulled = step.structures(params["encoders"])
+    piece = batch_structure(experiment, cut.shards * cut.microbatch)["views"]
+    fields = batch_structure(experiment, cut.batch_size)["fields"]
+    number = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+    with jax.set_mesh(experiment.mesh):
+        found, (own, _) = jax.eval_shape(step.loss, params, kept.encoded, fields, state.key)
+    value, metrics = jax.tree.map(lambda x: _placed(x, everywhere), found)
+    own = jax.tree.map(lambda x, like: _placed(x, like.sharding), own, {k: params[k] for k in own})
+    embed = params, kept, piece, state.key, number
+    loss = params, kept.encoded, fields, state.key
+    pull = params["encoders"], pulled, kept.prints, kept.encoded, piece, state.key, number
+    update = state, pulled, own, value, metrics
+    return [
+        Program("empty", step.empty, (), 1, state),
+        Program("embed", step.embed, embed, cut.count, (state, kept, pulled, piece, piece)),
+        Program("loss", step.loss, loss, 1, (state, kept, pulled, fields)),
+        Program("pull_back", step.pull_back, pull, cut.count, (state, kept, pulled, own, piece, piece)),
+        Program("update", step.update, update, 1, update),
+    ]
+
+
+def _placed(x, sharding) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -19,11 +19,20 @@ from contrastive_jax.training.workdir import replace_file
 
 
 def write_report(
-    experiment: Experiment, views: Mapping, params: Any, lines: Sequence[dict], folder: Path
+    experiment: Experiment,
+    views: Mapping,
+    params: Any,
+    lines: Sequence[dict],
+    folder: Path,
+    write: bool = True,
 ) -> None:
-    """`curves.png` from the lines of metrics, and `retrieval.png` of the first retrieval evaluator."""
-    folder.mkdir(exist_ok=True)
-    _save(curves(lines), folder / "curves.png")
+    """`curves.png` from the lines of metrics, and `retrieval.png` of the first retrieval evaluator.
+
+    Every process embeds; the one that is to `write` draws.
+    """
+    if write:
+        folder.mkdir(exist_ok=True)
+        _save(curves(lines), folder / "curves.png")
     evaluation = experiment.config.evaluation
     retrievals = [e for e in evaluation.evaluators.values() if isinstance(e, Retrieval)] if evaluation else []
     if not retrievals:
@@ -31,7 +40,8 @@ def write_report(
     with jax.set_mesh(experiment.mesh):
         embed = Embedder(experiment.graph, views, params, experiment.mesh, evaluation.batch_size)
         sheet = contact_sheet(retrievals[0], embed, experiment.evaluation_source)
-        _save(sheet, folder / "retrieval.png")
+        if write:
+            _save(sheet, folder / "retrieval.png")
 
 
 def curves(lines: Sequence[dict[str, float]]) -> Figure:

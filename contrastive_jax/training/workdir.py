@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 # These change how fast a run goes or what it writes, never what it learns.
 FREE_KEYS = (
-    *("mesh", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
-    *("data.workers", "data.prefetch"),
+    *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
+    *("data.workers", "data.prefetch", "data.stall_seconds"),
 )
 _ABSENT = object()
 
@@ -148,7 +148,7 @@ def _settle(path: Path, config: dict[str, Any], extend: bool) -> None:
     if stored is None:
         write_json(file, config)
         return
-    here, there = _flatten(config), _flatten(stored)
+    here, there = flatten(config), flatten(stored)
     differing = {
         key: f"{key}: {_show(here, key)} here, {_show(there, key)} there"
         for key in sorted(here.keys() | there.keys())
@@ -179,12 +179,12 @@ def _check_steps(path: Path, here: Any, there: Any, extend: bool) -> None:
         raise InputError(f"--workdir {path} holds a run of steps: {there}: give --extend to go on to {here}")
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict of dotted names; an empty dict stays, as a value."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if isinstance(value, dict) and value:
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat

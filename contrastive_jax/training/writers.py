@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -196,9 +196,11 @@ class Progress:
             # Shown all the time: a run that is killed cannot bring a hidden cursor back.
             self._bar.console.show_cursor(True)
 
-    def update(self, step: int, loss: float, pairs_per_second: float) -> None:
-        """Shows the state after `step` updates."""
-        loss_text, rate = f"loss {loss:.4f}", f"{pairs_per_second:,.0f} pairs/s"
+    def update(self, step: int, values: Mapping[str, Any]) -> None:
+        """Shows the state after `step` updates: of `values` loss, pairs_per_second and, if there, mfu."""
+        loss_text, rate = f"loss {values['loss']:.4f}", f"{values['pairs_per_second']:,.0f} pairs/s"
+        if "mfu" in values:
+            rate += f", MFU {values['mfu']:.1%}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, loss=loss_text, rate=rate)
             return

@@ -105,7 +105,7 @@ def test_tensorboard_has_each_step_once_after_a_kill(tmp_path):
 def test_progress_is_plain_where_there_is_no_terminal(capsys):
     with Progress(total=100, description="train") as progress:
         for step in range(1, 91):
-            progress.update(step, 1 / step, 12345.6)
+            progress.update(step, {"loss": 1 / step, "pairs_per_second": 12345.6})
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.splitlines() == [
@@ -117,7 +117,7 @@ def test_progress_is_plain_where_there_is_no_terminal(capsys):
 def test_progress_is_a_bar_on_a_terminal():
     code = (
         "from contrastive_jax.training.writers import Progress\n"
-        "with Progress(10, 4, 'train') as p:\n  p.update(10, 0.5, 2000.0)\n  print('answer')"
+        "with Progress(10, 4, 'train') as p:\n  p.update(10, {'loss': 0.5, 'pairs_per_second': 2000.0})\n  print('answer')"
     )
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from contrastive_jax.training.programs import host, kept_programs
+from contrastive_jax.training.program_cache import host, kept_programs
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,67 @@
+"""Whether all processes of a run mean the same run: config, versions, work directory."""
+
+from __future__ import annotations
+
+import json
+import platform
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+
+from contrastive_jax import __version__
+from contrastive_jax.distributed.processes import Group
+from contrastive_jax.errors import InputError
+from contrastive_jax.training.workdir import flatten
+
+_TOKEN = ".processes"
+
+
+def check_same_run(group: Group, config: Mapping[str, Any]) -> None:
+    """Raises InputError in every process where one has another config or another version, naming both."""
+    own = {
+        "contrastive_jax": __version__,
+        "jax": jax.__version__,
+        "jaxlib": jaxlib.__version__,
+        "Python": ".".join(platform.python_version_tuple()[:2]),
+        **{f"config.{key}": value for key, value in flatten(json.loads(json.dumps(config))).items()},
+    }
+    facts = group.gather(own)
+    for index, other in enumerate(facts[1:], 1):
+        differing = [
+            f"{key} is {_show(facts[0], key)} in process 0 and {_show(other, key)} in process {index}"
+            for key in sorted(facts[0].keys() | other.keys())
+            if facts[0].get(key) != other.get(key)
+        ]
+        if differing:
+            more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+            raise InputError(f"{'; '.join(differing[:3])}{more}: start all processes alike")
+
+
+def check_same_folder(group: Group, path: Path) -> None:
+    """Raises InputError where `path` is not one folder that all processes see."""
+    if group.count == 1:
+        return
+    token = group.tell(uuid.uuid4().hex)
+    if group.first:
+        (path / _TOKEN).write_text(token)
+    group.barrier("the work directory")
+    try:
+        seen = (path / _TOKEN).read_text() == token
+    except OSError:
+        seen = False
+    blind = [index for index, found in enumerate(group.gather(seen)) if not found]
+    if blind:
+        raise InputError(
+            f"--workdir {path} is not the same folder in process {blind[0]} as in process 0: give one on a "
+            "file system that all processes share"
+        )
+    if group.first:
+        (path / _TOKEN).unlink()
+
+
+def _show(facts: Mapping[str, Any], key: str) -> str:
+    return json.dumps(facts[key], ensure_ascii=False) if key in facts else "absent"
