@@ -90,7 +90,7 @@ def test_no_folder_is_refused(sweep):
 @pytest.mark.slow
 @pytest.mark.command
 def test_real_runs_of_a_shortened_sweep(tmp_path):
-    """The script with one point of its grid and the small model, twice; the second time there is nothing to do."""
+    """One point of the grid with the small model, twice; the second time there is nothing to do."""
     text = (LAUNCH / "sweep.sh").read_text()
     text = text.replace("configs/glyphs.py", f"{LAUNCH.parent}/configs/glyphs.py:small")
     text = text.replace("(2e-3 4e-3 8e-3)", "(2e-3)").replace("(10 20)", "(10)")
