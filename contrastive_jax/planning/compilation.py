@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from contrastive_jax.distributed.memory import footprint
 from contrastive_jax.planning.collectives import sent_bytes
 from contrastive_jax.planning.hlo import Module
-from contrastive_jax.planning.memory import footprint
-from contrastive_jax.planning.programs import Program, device_bytes
 from contrastive_jax.planning.traffic import moved_bytes
 from contrastive_jax.planning.work import work
+from contrastive_jax.training.programs import Program, device_bytes
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh

@@ -9,10 +9,10 @@ import jax
 
 from contrastive_jax.distributed.chips import Chip, chip_of
 from contrastive_jax.planning.compilation import compiled
-from contrastive_jax.planning.programs import device_bytes, programs
 from contrastive_jax.planning.roofline import ASSUMPTIONS, seconds
 from contrastive_jax.planning.work import work
 from contrastive_jax.training.flops import step_flops
+from contrastive_jax.training.programs import device_bytes, programs
 
 if TYPE_CHECKING:
     from contrastive_jax.training.experiment import Experiment

@@ -9,8 +9,8 @@ from contrastive_jax.benchmarks.batches import made_up_batch
 from contrastive_jax.configuration import build, load
 from contrastive_jax.distributed.mesh import by_example
 from contrastive_jax.planning.compilation import compiled
-from contrastive_jax.planning.programs import device_bytes, programs
 from contrastive_jax.training.experiment import Config, Experiment
+from contrastive_jax.training.programs import device_bytes, programs
 
 EVERY_AXIS = dict(data=2, fsdp=2, tensor=2)
 
