@@ -65,8 +65,7 @@ def _ask(request: dict[str, Any]) -> dict[str, Any] | None:
         try:
             with os.fdopen(reading, encoding="utf-8") as lines:
                 with contextlib.suppress(BrokenPipeError):
-                    child.stdin.write(json.dumps(request))
-                    child.stdin.close()
+                    print(json.dumps(request), file=child.stdin, flush=True)  # open as long as we live
                 last = _listen(lines)
             child.wait()
         finally:

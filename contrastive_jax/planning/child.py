@@ -1,8 +1,8 @@
 """The process that plans: the TPU compiler takes over signals and prints, so it gets one of its own.
 
-`python -m contrastive_jax.planning.child FD` reads a request, one JSON object, on standard input, and writes
+`python -m contrastive_jax.planning.child FD` reads a request, a line of JSON, on standard input, and writes
 JSON lines to the file descriptor: {"tried": ..., "outcome": ...} while it searches, in the end {"plan": ...},
-or {"wrong_input": message}.
+or {"wrong_input": message}. It ends when its input does: whoever asked is gone then.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import FAILED, InputError
 
-TPU_COMPILER = {"TPU_SKIP_MDS_QUERY": "1", "TPU_LOG_DIR": "disabled"}  # no TPU is asked, no file written
+# No TPU is asked, no file written, and no lock taken: nothing here uses a TPU.
+TPU_COMPILER = {"TPU_SKIP_MDS_QUERY": "1", "TPU_LOG_DIR": "disabled", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 
 
 def environment(request: dict[str, Any]) -> dict[str, str]:
@@ -34,10 +36,17 @@ def main(descriptor: int) -> None:
         def tell(**line: Any) -> None:
             print(json.dumps(line), file=stream, flush=True)
 
+        request = json.loads(sys.stdin.readline())
+        threading.Thread(target=_end_with_input, daemon=True).start()
         try:
-            tell(plan=answer(json.load(sys.stdin), tell))
+            tell(plan=answer(request, tell))
         except InputError as error:
             tell(wrong_input=str(error))
+
+
+def _end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(FAILED)
 
 
 def answer(request: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]:
