@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from contrastive_jax.data.records import Source
 
 _FIRST_EXAMPLES = 1000  # one bad record among the first few is not yet a share
-_SECONDS_TO_END = 2.0  # which workers are given before they are ended
+_SECONDS_TO_END = 5.0  # which workers are given before they are ended
 _KILLED = re.compile(r"Worker process was terminated unexpectedly with exit code (-?\d+)")
 
 
@@ -117,8 +117,10 @@ class Batches:
 
         Workers are given a moment to end by themselves, so that they leave nothing in shared memory.
         """
-        self._ahead.close(0 if at_once else _SECONDS_TO_END)
+        ended = self._ahead.close(0 if at_once else _SECONDS_TO_END)
         self._lifeline.cut(kill=True)
+        if self._workers and not ended:
+            self._ahead.close(_SECONDS_TO_END)
 
     def __enter__(self) -> Batches:
         return self

@@ -52,13 +52,14 @@ class Ahead:
                 if time.monotonic() > deadline:
                     raise TimeoutError(seconds) from None
 
-    def close(self, seconds: float) -> None:
-        """Tells the thread to end and gives it `seconds` to do so."""
+    def close(self, seconds: float) -> bool:
+        """Tells the thread to end, and whether it has within `seconds`."""
         self._closed.set()
         while not self._ready.empty():
             self._ready.get_nowait()
         if self._thread.is_alive():
             self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _read(self) -> None:
         with signals_blocked():
