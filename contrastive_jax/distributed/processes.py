@@ -143,6 +143,8 @@ class Group:
         if not self._failing:
             self.barrier("the end")
         self._ended.set()
+        if self.first and not self._failing:
+            self._wait_for_leaving()
         jax.distributed.shutdown()
 
     def _watch(self) -> None:
@@ -162,6 +164,14 @@ class Group:
                     f"{self._names(missing)} gave no sign of life for {self.lost_seconds} s; run the same "
                     "command again in every process to go on from the last checkpoint"
                 )
+
+    def _wait_for_leaving(self) -> None:
+        """Process 0 holds the coordinator: the runtime aborts a process whose coordinator goes before it."""
+        until = time.monotonic() + self.lost_seconds
+        everyone = list(range(self.count))
+        with contextlib.suppress(Exception):
+            while time.monotonic() < until and len(_client().get_live_nodes(everyone)) > 1:
+                time.sleep(0.1)
 
     def _leave(self, reason: str, code: int = FAILED) -> None:
         if not (self._failing or self._ended.is_set()):
