@@ -1,0 +1,96 @@
+"""`launch/slurm.sbatch` on a real SLURM: a job of two tasks, stopped in every way, ends as an undisturbed run."""
+
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from cluster import Cluster, missing
+from launchers import LAUNCH, environment, losses, train_arguments, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.command]
+STEPS = 150
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    if absent := missing():
+        pytest.skip(f"no {', '.join(absent)}: apt-get install slurm-wlm (Debian)")
+    with tempfile.TemporaryDirectory(prefix="slurm", dir="/tmp") as folder:
+        cluster = Cluster(Path(folder))
+        cluster.environment = {**environment(tmp_path), **cluster.environment}
+        cluster.environment["PATH"] = f"{environment(tmp_path)['PATH']}:/usr/sbin"
+        with cluster:
+            yield cluster
+
+
+def submit(cluster, log, *arguments):
+    options = ["--parsable", f"--output={log}", "--ntasks-per-node=2"]
+    return cluster.run("sbatch", *options, LAUNCH / "slurm.sbatch", *arguments)
+
+
+def in_queue_again(cluster, job, times):
+    """Waits for the job's requeue, and spares the two minutes that SLURM lets it wait."""
+    wait_until(
+        lambda: cluster.job(job)["JobState"] == "PENDING" and cluster.job(job)["Restarts"] == str(times),
+        lambda: cluster.job(job)["JobState"] in ("RUNNING", "COMPLETING", "PENDING"),
+    )
+    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+def test_a_job_that_is_stopped_and_preempted_ends_as_one_that_is_not(cluster, tmp_path):
+    workdir, log = tmp_path / "run", tmp_path / "job.log"
+    job = submit(cluster, log, *train_arguments(workdir, STEPS))
+
+    def steps_more():
+        before = len(losses(workdir))
+        wait_until(
+            lambda: len(losses(workdir)) > before + 3,
+            lambda: cluster.job(job)["JobState"] in ("PENDING", "RUNNING"),
+        )
+
+    steps_more()
+    cluster.run("scancel", "--signal=TERM", job)  # as SLURM does before the time limit
+    in_queue_again(cluster, job, 1)
+    steps_more()
+    urgent = cluster.run("sbatch", "--parsable", "--partition=urgent", "--ntasks=2", "--wrap=true")
+    in_queue_again(cluster, job, 2)
+    wait_until(lambda: cluster.job(urgent)["JobState"] == "COMPLETED", lambda: True)
+    steps_more()
+    cluster.run("scontrol", "requeue", job)
+    in_queue_again(cluster, job, 3)
+    wait_until(
+        lambda: cluster.job(job)["JobState"] == "COMPLETED",
+        lambda: cluster.job(job)["JobState"] in ("PENDING", "RUNNING", "COMPLETING"),
+    )
+
+    text = log.read_text()
+    assert text.count("tasks 0-1: Exited with exit code 75") == 3, text
+    assert text.count("stopped early: back into the queue") == 2, text  # the third time SLURM did it
+    assert json.loads((workdir / "result.json").read_text())["step"] == STEPS
+    undisturbed = tmp_path / "undisturbed"
+    command = [LAUNCH / "local.sh", "2", *train_arguments(undisturbed, STEPS)]
+    subprocess.run(command, env=environment(tmp_path), check=True, capture_output=True, timeout=600)
+    assert [step for step, _ in losses(workdir)] == list(range(1, STEPS + 1))
+    assert losses(workdir) == losses(undisturbed)
+
+
+def test_a_cancelled_job_is_saved_and_does_not_come_back(cluster, tmp_path):
+    workdir, log = tmp_path / "run", tmp_path / "job.log"
+    job = submit(cluster, log, *train_arguments(workdir, STEPS))
+    wait_until(
+        lambda: len(losses(workdir)) > 2, lambda: cluster.job(job)["JobState"] in ("PENDING", "RUNNING")
+    )
+    cluster.run("scancel", job)
+    wait_until(lambda: cluster.job(job)["JobState"] == "CANCELLED", lambda: True)
+    assert "back into the queue" not in log.read_text()
+    saved = [int(entry.name) for entry in (workdir / "checkpoints").iterdir() if entry.name.isdigit()]
+    assert max(saved) == len(losses(workdir))
+
+
+def test_wrong_input_fails_the_job(cluster, tmp_path):
+    job = submit(cluster, tmp_path / "job.log", "--config", "nowhere.py", "--workdir", tmp_path / "run")
+    wait_until(lambda: cluster.job(job)["JobState"] == "FAILED", lambda: True)
+    assert cluster.job(job)["ExitCode"] == "2:0"
+    assert cluster.job(job)["Restarts"] == "0"
