@@ -1,4 +1,4 @@
-"""`launch/slurm.sbatch` on a real SLURM: a job of two tasks, stopped in every way, ends as an undisturbed run."""
+"""`launch/slurm.sbatch` on a real SLURM: two tasks, stopped in every way, end as an undisturbed run."""
 
 import json
 import subprocess
