@@ -31,7 +31,7 @@ def moved_bytes(module: Module) -> int:
         operands = [_main(lines[name].shape) if name in lines else 0 for name in line.operands]
         return Counter({"bytes": _of_line(module, line, operands)})
 
-    return total(module, count, enter_fusions=False)["bytes"]
+    return int(total(module, count, enter_fusions=False)["bytes"])
 
 
 def _of_line(module: Module, line: Instruction, operands: list[int]) -> int:
