@@ -17,6 +17,8 @@ from contrastive_jax.commands.output import reserved_stdout
 from contrastive_jax.errors import DONE, FAILED, InputError
 from contrastive_jax.planning.child import environment
 
+MOST_DEVICES = 4096  # each of them has threads of its own
+
 
 def run(options: argparse.Namespace) -> int:
     """The exit code of the command."""
@@ -44,6 +46,8 @@ def _request(options) -> dict[str, Any]:
                 f"--topology {options.topology}: the TPU compiler (libtpu) is not installed: "
                 "pip install 'contrastive-jax[plan]', or give --devices N for virtual CPU devices"
             )
+    if options.devices and options.devices > MOST_DEVICES:
+        raise InputError(f"--devices {options.devices}: give up to {MOST_DEVICES} virtual devices")
     names = "config", "overrides", "topology", "devices", "search"
     return {name: getattr(options, name) for name in names}
 

@@ -75,6 +75,8 @@ def answer(request: dict[str, Any], tell: Callable[..., None]) -> dict[str, Any]
 
 
 def _searched(experiment, measure, chip_bytes: int | None, tell) -> dict[str, Any]:
+    import jax
+
     from contrastive_jax.planning.search import candidates, cheapest
     from contrastive_jax.planning.verdict import bound
 
@@ -87,8 +89,14 @@ def _searched(experiment, measure, chip_bytes: int | None, tell) -> dict[str, An
             outcome = {key: outcome[key] for key in ("peak_bytes", "chip_bytes", "fits", "step_seconds")}
         tell(tried=overrides, outcome=outcome)
 
+    def measured(overrides: dict[str, str]) -> dict[str, Any]:
+        try:
+            return measure(overrides)
+        except jax.errors.JaxRuntimeError as error:
+            raise InputError(f"the compiler refuses it: {str(error).splitlines()[0]}") from error
+
     best = cheapest(
-        measure,
+        measured,
         lambda overrides: bound(experiment(overrides), chip_bytes),
         candidates(config.batch_size, chips, remat, config.microbatch),
         told,

@@ -37,7 +37,7 @@ def compiled(program: Program, mesh: Mesh) -> dict[str, Any]:
     try:
         result = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        wanted = wanted_bytes(str(error))
+        wanted = wanted_bytes(str(error), device_bytes(program.arguments))
         if wanted is None:
             raise
         unknown = ("argument", "output", "alias", "temp", "resident", "moved")
@@ -62,11 +62,14 @@ def compiled(program: Program, mesh: Mesh) -> dict[str, Any]:
     )
 
 
-def wanted_bytes(message: str) -> int | None:
-    """What a program wants of a chip, by the compiler's report that it is too much; None of other errors."""
+def wanted_bytes(message: str, arguments: int = 0) -> int | None:
+    """What a program wants of a chip, by the compiler's report that it is too much; None of other errors.
+
+    arguments: their bytes, which the reports on temporaries alone leave out.
+    """
     if "RESOURCE_EXHAUSTED" not in message:
         return None
-    for pattern in (_USED, _TEMPORARIES, _ALLOCATION):
+    for pattern, more in ((_USED, 0), (_TEMPORARIES, arguments), (_ALLOCATION, arguments)):
         if found := pattern.search(message):
-            return int(float(found[1]) * _UNITS[found[2]])
+            return int(float(found[1]) * _UNITS[found[2]]) + more
     return None

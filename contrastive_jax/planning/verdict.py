@@ -43,7 +43,7 @@ def plan(experiment: Experiment, chip_bytes: int | None = None) -> dict[str, Any
         "chips": chips,
         "chip_bytes": chip_bytes,
         "peak_bytes": peak,
-        "fits": peak <= chip_bytes,
+        "fits": peak <= chip_bytes and all(figures["argument_bytes"] is not None for figures in found),
         "mesh": dict(experiment.mesh.shape),
         "batch_size": config.batch_size,
         "microbatch": config.microbatch,

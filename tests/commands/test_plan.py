@@ -18,6 +18,7 @@ LINES = [
     ([*PLAN, "--topology", ""], "is unknown; known:"),
     ([*PLAN, "--topology", "v5e:2x2", "--devices", "4"], "--topology and --devices: give one of them"),
     ([*PLAN, "--devices", "0"], "argument --devices", "'0'"),
+    ([*PLAN, "--devices", "4097"], "--devices 4097: give up to 4096"),
     ([*PLAN, "--devices", "many"], "argument --devices", "'many'"),
     ([*PLAN, "--serch"], "did you mean --search?"),
     ([*PLAN, "more"], "unknown argument 'more'", "contrastive-jax plan --help"),

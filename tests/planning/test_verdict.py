@@ -80,3 +80,9 @@ REPORTS = {
 def test_the_compilers_own_report(report):
     assert wanted_bytes(f"RESOURCE_EXHAUSTED: {report}") == REPORTS[report]
     assert wanted_bytes(f"INTERNAL: {report}") is None
+
+
+def test_reports_on_temporaries_alone_leave_out_the_arguments():
+    temporaries, everything, *_ = REPORTS
+    for report, more in ((temporaries, 5), (everything, 0)):
+        assert wanted_bytes(f"RESOURCE_EXHAUSTED: {report}", 5) == REPORTS[report] + more
