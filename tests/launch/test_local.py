@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
-from launchers import LAUNCH
+from launchers import LAUNCH, environment, losses, train_arguments, wait_until
 
 # Notes its arguments, says that it listens, and ends as the environment says.
 PROGRAM = """#!/bin/bash
@@ -115,3 +116,44 @@ def test_a_missing_command_is_named(launch):
     _, err = process.communicate(timeout=30)
     assert process.returncode == 2
     assert "no command no-such-program" in err
+
+
+@pytest.mark.slow
+@pytest.mark.command
+def test_a_real_run_stops_with_75_and_goes_on_as_if_it_had_not(tmp_path):
+    def start(name):
+        return subprocess.Popen(
+            [LAUNCH / "local.sh", "2", *train_arguments(tmp_path / name, steps=60)],
+            env=environment(tmp_path),
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    process = start("run")
+    wait_until(lambda: len(losses(tmp_path / "run")) > 4, lambda: process.poll() is None)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    done = len(losses(tmp_path / "run"))
+    assert done < 60
+    assert (tmp_path / "run" / "checkpoints" / str(done)).is_dir()
+    for name in ("run", "undisturbed"):
+        process = start(name)
+        _, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(1, 61))
+    assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.command
+def test_open_mpi_needs_no_launcher(tmp_path):
+    if not shutil.which("mpirun"):
+        pytest.skip("no mpirun: apt-get install openmpi-bin (Debian)")
+    command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", "2"]
+    command += ["--mca", "odls_base_sigkill_timeout", "5", "--mca", "orte_abort_on_non_zero_status", "0"]
+    command += ["contrastive-jax", "train", *train_arguments(tmp_path / "run", steps=20)]
+    done = subprocess.run(command, env=environment(tmp_path), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert "Gloo] Rank 1" in done.stdout + done.stderr
+    assert [step for step, _ in losses(tmp_path / "run")] == list(range(1, 21))

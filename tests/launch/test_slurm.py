@@ -30,13 +30,31 @@ def submit(cluster, log, *arguments):
     return cluster.run("sbatch", *options, LAUNCH / "slurm.sbatch", *arguments)
 
 
+def wait(cluster, job, reached):
+    """Waits for what a job that goes on must come to."""
+
+    def goes_on():
+        state = cluster.job(job)["JobState"]
+        assert state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "COMPLETED"), (
+            f"{state}: {cluster.logs()}"
+        )
+        return True
+
+    wait_until(reached, goes_on)
+
+
 def in_queue_again(cluster, job, times):
-    """Waits for the job's requeue, and spares the two minutes that SLURM lets it wait."""
-    wait_until(
-        lambda: cluster.job(job)["JobState"] == "PENDING" and cluster.job(job)["Restarts"] == str(times),
-        lambda: cluster.job(job)["JobState"] in ("RUNNING", "COMPLETING", "PENDING"),
-    )
-    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    """Waits for the job's requeue, and makes five seconds of the two minutes that SLURM lets it wait.
+
+    In the second of its requeue a job cannot start: SLURM has revoked its credential.
+    """
+
+    def requeued():
+        found = cluster.job(job)
+        return found["JobState"] == "PENDING" and found["Restarts"] == str(times)
+
+    wait(cluster, job, requeued)
+    cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now+5")
 
 
 def test_a_job_that_is_stopped_and_preempted_ends_as_one_that_is_not(cluster, tmp_path):
@@ -45,10 +63,7 @@ def test_a_job_that_is_stopped_and_preempted_ends_as_one_that_is_not(cluster, tm
 
     def steps_more():
         before = len(losses(workdir))
-        wait_until(
-            lambda: len(losses(workdir)) > before + 3,
-            lambda: cluster.job(job)["JobState"] in ("PENDING", "RUNNING"),
-        )
+        wait(cluster, job, lambda: len(losses(workdir)) > before + 3)
 
     steps_more()
     cluster.run("scancel", "--signal=TERM", job)  # as SLURM does before the time limit
@@ -56,14 +71,11 @@ def test_a_job_that_is_stopped_and_preempted_ends_as_one_that_is_not(cluster, tm
     steps_more()
     urgent = cluster.run("sbatch", "--parsable", "--partition=urgent", "--ntasks=2", "--wrap=true")
     in_queue_again(cluster, job, 2)
-    wait_until(lambda: cluster.job(urgent)["JobState"] == "COMPLETED", lambda: True)
+    wait(cluster, urgent, lambda: cluster.job(urgent)["JobState"] == "COMPLETED")
     steps_more()
     cluster.run("scontrol", "requeue", job)
     in_queue_again(cluster, job, 3)
-    wait_until(
-        lambda: cluster.job(job)["JobState"] == "COMPLETED",
-        lambda: cluster.job(job)["JobState"] in ("PENDING", "RUNNING", "COMPLETING"),
-    )
+    wait(cluster, job, lambda: cluster.job(job)["JobState"] == "COMPLETED")
 
     text = log.read_text()
     assert text.count("tasks 0-1: Exited with exit code 75") == 3, text
@@ -79,9 +91,7 @@ def test_a_job_that_is_stopped_and_preempted_ends_as_one_that_is_not(cluster, tm
 def test_a_cancelled_job_is_saved_and_does_not_come_back(cluster, tmp_path):
     workdir, log = tmp_path / "run", tmp_path / "job.log"
     job = submit(cluster, log, *train_arguments(workdir, STEPS))
-    wait_until(
-        lambda: len(losses(workdir)) > 2, lambda: cluster.job(job)["JobState"] in ("PENDING", "RUNNING")
-    )
+    wait(cluster, job, lambda: len(losses(workdir)) > 2)
     cluster.run("scancel", job)
     wait_until(lambda: cluster.job(job)["JobState"] == "CANCELLED", lambda: True)
     assert "back into the queue" not in log.read_text()
