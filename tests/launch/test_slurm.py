@@ -70,7 +70,8 @@ def test_a_job_that_is_stopped_and_preempted_ends_as_one_that_is_not(cluster, tm
     cluster.run("scancel", "--signal=TERM", job)  # as SLURM does before the time limit
     in_queue_again(cluster, job, 1)
     steps_more()
-    urgent = cluster.run("sbatch", "--parsable", "--partition=urgent", "--ntasks=2", "--wrap=true")
+    options = ("--parsable", "--partition=urgent", "--ntasks=2", "--output=/dev/null")
+    urgent = cluster.run("sbatch", *options, "--wrap=true")
     in_queue_again(cluster, job, 2)
     wait(cluster, urgent, lambda: cluster.job(urgent)["JobState"] == "COMPLETED")
     steps_more()

@@ -1,6 +1,8 @@
 """`launch/sweep.sh`: the runs that it starts, and how it ends, with a launcher that notes its arguments."""
 
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -28,17 +30,25 @@ def sweep(stand_in, tmp_path):
     """Starts the sweep with the launcher; (the process, a function that reads the lines that it noted)."""
     notes = tmp_path / "notes"
     environment = {**stand_in("launcher", LAUNCHER), "NOTES": str(notes), "FAIL_AT": "never", "CODE": "0"}
+    started = []
 
     def start(*arguments, **variables):
-        process = subprocess.Popen(
-            [LAUNCH / "sweep.sh", *arguments],
-            env={**environment, **variables},
-            stderr=subprocess.PIPE,
-            text=True,
+        started.append(
+            subprocess.Popen(
+                [LAUNCH / "sweep.sh", *arguments],
+                env={**environment, **variables},
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         )
-        return process, lambda: notes.read_text().splitlines() if notes.exists() else []
+        return started[-1], lambda: notes.read_text().splitlines() if notes.exists() else []
 
-    return start
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def test_each_run_has_its_own_folder_and_a_config_that_loads(sweep):

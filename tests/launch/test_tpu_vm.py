@@ -1,5 +1,6 @@
 """`launch/tpu_vm.sh`, with a stand-in for gcloud whose hosts are folders here."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -36,18 +37,28 @@ class Slice:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
+        self.started: list[subprocess.Popen] = []
 
     def start(self, codes: str = "0", states: str = "ACTIVE", **variables: str) -> subprocess.Popen:
         for host in ("host0", "host1"):
             (self.folder / f"codes.{host}").write_text(codes + "\n")
         (self.folder / "states").write_text(states)
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [LAUNCH / "tpu_vm.sh", "glyphs", *ARGUMENTS],
             env={**self.environment, **variables},
             cwd=LAUNCH.parent,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     def lines(self, name: str) -> list[str]:
         file = self.folder / name
@@ -67,7 +78,9 @@ def tpus(stand_in, tmp_path):
         (tmp_path / name).chmod(0o755)
     settings = dict(TPU_ZONE="z", TPU_TYPE="v5litepod-16", TPU_RUNTIME="r", TPU_SHARE="10.0.0.2:/runs")
     environment |= dict(settings, POLL_SECONDS="0.1", STAND_IN=str(tmp_path), TPU_FLAGS="--spot")
-    return Slice(tmp_path, environment)
+    slice_ = Slice(tmp_path, environment)
+    yield slice_
+    slice_.end()
 
 
 def test_from_no_slice_to_a_finished_run_and_no_slice(tpus):
@@ -142,7 +155,7 @@ def test_the_same_command_takes_over_a_run_that_was_left(tpus):
     process = tpus.start(codes="0")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    first.communicate(timeout=30)  # its hosts have ended: nobody holds its pipe
+    assert first.stderr.read() is not None  # its hosts have ended: nobody holds its pipe
 
 
 @pytest.mark.parametrize("missing", ["TPU_ZONE", "TPU_TYPE", "TPU_RUNTIME", "TPU_SHARE"])
