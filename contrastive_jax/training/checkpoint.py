@@ -8,6 +8,7 @@ each writes and reads the arrays that it holds, verifies its share of the files,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -25,6 +26,7 @@ import orbax.checkpoint as ocp
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import structure
+from contrastive_jax.training.background_errors import told_once
 from contrastive_jax.training.manifest import (
     CheckpointError,
     DamagedCheckpoint,
@@ -85,7 +87,7 @@ class Checkpoints:
         self._pending: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
-        _quiet_orbax()
+        told_once()
         if not read_only and group.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             for entry in self.folder.iterdir():
@@ -204,7 +206,8 @@ class Checkpoints:
             self.wait()
         finally:
             self._thread.shutdown()
-            self._orbax.close()
+            with contextlib.suppress(OSError, ValueError):  # of a save that has failed and been told
+                self._orbax.close()
 
     def __enter__(self) -> Self:
         return self
@@ -325,14 +328,3 @@ class Checkpoints:
         shutil.rmtree(self._path(step, suffix), ignore_errors=True)
         os.rename(self._path(step), self._path(step, suffix))
         sync_folder(self.folder)
-
-
-def _quiet_orbax() -> None:
-    """Orbax logs a traceback for each background error that it then raises, where it is told in one line."""
-    logger = logging.getLogger("absl")
-    if _not_a_background_error not in logger.filters:
-        logger.addFilter(_not_a_background_error)
-
-
-def _not_a_background_error(record: logging.LogRecord) -> bool:
-    return not (record.levelno == logging.ERROR and "orbax/checkpoint/_src" in record.pathname)
