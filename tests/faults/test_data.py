@@ -1,0 +1,106 @@
+"""Data that breaks under a run: records that cannot be read, readers that hang or die."""
+
+import json
+import os
+import signal
+
+import pytest
+from PIL import Image
+from runs import ended, gone, lines, message, steps, until, untimed, workers
+
+from contrastive_jax.data.glyphs import Glyphs
+
+pytestmark = pytest.mark.command
+TINY = ("steps=12", "checkpoint.every=4", "encoders.text.depth=1", "logging.tensorboard=False")
+
+
+@pytest.fixture
+def pictures(tmp_path, command, monkeypatch):
+    """Makes a folder of 64 captioned pictures, of which some are spoilt, and gives the config for it."""
+    monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", command.environment["CONTRASTIVE_JAX_CACHE"])
+    glyphs = Glyphs("held_out", one_per_character=True)
+    listing = tmp_path / "captions.jsonl"
+    with open(listing, "w") as file:
+        for index in range(64):
+            Image.fromarray(glyphs[index]["image"]).save(tmp_path / f"{index}.png")
+            file.write(json.dumps({"image": f"{index}.png", "text": glyphs[index]["text"]}) + "\n")
+
+    def spoil(*corrupt):
+        for index in corrupt:
+            (tmp_path / f"{index}.png").write_bytes(b"no picture")
+        return dict(config=f"clip.py:small,source=jsonl:{listing}", tiny=TINY)
+
+    return spoil
+
+
+def test_one_corrupt_record_is_counted_and_named(tmp_path, command, pictures):
+    _, err = command.run(tmp_path / "run", **pictures(17))
+    told = [line for line in err.splitlines() if "another record takes its place" in line]
+    assert all("record 17: the picture cannot be decoded" in line for line in told)
+    done = lines(tmp_path / "run")
+    assert len(done) == 12
+    assert sum(line["broken"] for line in done) == len(told) == 3  # 4 batches an epoch: one in each
+
+
+def test_a_source_of_which_a_third_is_corrupt(tmp_path, command, pictures):
+    """The run stops and loses nothing of what it has learnt."""
+    workdir = tmp_path / "run"
+    _, err = command.run(workdir, code=2, **pictures(*range(0, 64, 3)))
+    assert "records cannot be read, more than data.broken_share=0.01 allows" in message(err)
+    assert steps(workdir) == [len(lines(workdir))]
+
+
+@pytest.mark.slow
+def test_such_a_source_at_a_share_that_allows_it(tmp_path, command, pictures):
+    """The same records take the places of the broken ones, whatever the workers, also after a kill."""
+    config, straight, killed = pictures(*range(0, 64, 3)), tmp_path / "straight", tmp_path / "killed"
+    command.run(straight, "data.broken_share=0.5", **config)
+    done = lines(straight)
+    assert len(done) == 12
+    assert sum(line["broken"] for line in done) >= 0.3 * 12 * 16
+    process = command.start(killed, "data.broken_share=0.5", **config)
+    until(lambda: 4 in steps(killed), process)
+    process.kill()
+    process.communicate()
+    command.run(killed, "data.broken_share=0.5", "data.workers=2", **config)
+    assert untimed(killed) == untimed(straight)
+
+
+def test_a_record_that_never_comes(tmp_path, command, pictures):
+    """A pipe in the place of a picture, as a dead network drive would be: it opens when somebody writes."""
+    config, workdir = pictures(), tmp_path / "run"
+    (tmp_path / "17.png").unlink()
+    os.mkfifo(tmp_path / "17.png")
+    _, err = command.run(workdir, "data.stall_seconds=3", "data.prefetch=1", code=1, **config)
+    told = message(err)
+    done = len(lines(workdir))
+    assert f"no batch for step {done + 1} in 3 s (config.data.stall_seconds): " in told
+    assert told.endswith("its reader hangs at record 17")
+    assert steps(workdir) == ([done] if done else [])
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (signal.SIGKILL, "was ended by SIGKILL (is the memory full?) before it had the batch for step"),
+        pytest.param(signal.SIGSTOP, "does not answer", marks=pytest.mark.slow),
+    ],
+)
+def test_a_worker_that_dies_or_stops(tmp_path, command, number, words):
+    workdir = tmp_path / "run"
+    options = ("steps=600", "checkpoint.every=1000", "data.workers=2", "data.stall_seconds=25")
+    process = command.start(workdir, *options)
+    until(lambda: len(lines(workdir)) >= 5, process)
+    victim = min(workers(process))
+    os.kill(victim, number)
+    _, err = ended(process, code=1)
+    told = message(err, last=False)  # Python tells of the shared memory that a killed process leaves
+    assert "source glyphs: " in told
+    assert "of 2" in told
+    assert words in told
+    if number == signal.SIGSTOP:
+        assert f"process {victim}" in told
+    assert gone(process.pid)
+    assert 5 <= len(lines(workdir)) < 600
+    assert steps(workdir) == [len(lines(workdir))]  # not a step is lost
