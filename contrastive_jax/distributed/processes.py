@@ -69,8 +69,8 @@ class Group:
     def __init__(self, count: int = 1, index: int = 0, lost_seconds: int = 60) -> None:
         self.count, self.index, self.lost_seconds = count, index, lost_seconds
         self._meetings = 0
-        self._failing = False
-        self._ended = threading.Event()
+        self._failing = self._ending = False
+        self._deserted, self._ended = threading.Event(), threading.Event()
 
     @property
     def first(self) -> bool:
@@ -118,7 +118,7 @@ class Group:
 
     def fail(self, message: str, code: int) -> None:
         """Tells the other processes why this one ends and with what code, and waits until they know."""
-        if self.count == 1:
+        if self.count == 1 or self._failing:
             return
         self._failing = True
         with contextlib.suppress(Exception):
@@ -137,19 +137,20 @@ class Group:
         threading.Thread(target=self._watch, daemon=True, name="watch").start()
 
     def end(self) -> None:
-        """The orderly end, once every process has come to it; after `fail`, at once."""
+        """The orderly end, once every process has come to it; after `fail`, without waiting for all."""
         import jax
 
         if not self._failing:
             self.barrier("the end")
+        self._ending = True
+        if self.first:  # the others need its coordination service for their own end
+            self._deserted.wait(3 * _SECONDS_BETWEEN_LOOKS if self._failing else self.lost_seconds)
         self._ended.set()
-        if self.first and not self._failing:
-            self._wait_for_leaving()
         jax.distributed.shutdown()
 
     def _watch(self) -> None:
         client, everyone = _client(), list(range(self.count))
-        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+        while not self._ended.wait(0.1 if self._ending else _SECONDS_BETWEEN_LOOKS):
             try:
                 failed = client.key_value_dir_get(_FAILED)
                 live = client.get_live_nodes(everyone)
@@ -159,6 +160,8 @@ class Group:
             for key, text in failed:
                 message, code = json.loads(text)
                 self._leave(f"process {key.rpartition('/')[2]} of {self.count} ended: {message}", code)
+            if set(live) == {self.index}:
+                self._deserted.set()
             if missing := [index for index in everyone if index not in live]:
                 self._leave(
                     f"{self._names(missing)} gave no sign of life for {self.lost_seconds} s; run the same "
@@ -174,7 +177,7 @@ class Group:
                 time.sleep(0.1)
 
     def _leave(self, reason: str, code: int = FAILED) -> None:
-        if not (self._failing or self._ended.is_set()):
+        if not (self._failing or self._ending):
             print(f"contrastive-jax: {self.name}: {reason}", file=sys.stderr, flush=True)
             os._exit(code)
 
@@ -208,7 +211,12 @@ def join(place: Place | None = None, limits: Limits = Limits()) -> Iterator[Grou
         return
     group = _connect(place, launcher, limits)
     group.watch()
-    yield group
+    try:
+        yield group
+    except BaseException as error:
+        group.fail(f"{type(error).__name__}: {error}", FAILED)
+        group.end()
+        raise
     group.end()
 
 
@@ -229,6 +237,8 @@ def _connect(place: Place | None, launcher: str | None, limits: Limits) -> Group
         }
         if place.index:
             _reach(place.coordinator, limits.connect_seconds)
+        else:
+            _check_free(place.coordinator)
     where = f"--coordinator {place.coordinator}" if place else f"the coordinator, as {launcher} has it"
     overdue = threading.Timer(limits.connect_seconds, _give_up, (where, limits.connect_seconds))
     overdue.daemon = True
@@ -266,6 +276,13 @@ def _reach(coordinator: str, seconds: float) -> None:
                     "process 0 there, mend the address, or raise config.processes.connect_seconds"
                 ) from error
         time.sleep(0.2)
+
+
+def _check_free(coordinator: str) -> None:
+    try:
+        socket.create_server(("", int(coordinator.rpartition(":")[2]))).close()
+    except OSError as error:
+        raise InputError(f"--coordinator {coordinator}: {error.strerror}; give a free port") from error
 
 
 def _give_up(where: str, seconds: float) -> None:

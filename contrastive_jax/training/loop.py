@@ -10,6 +10,7 @@ evaluation that is still to do) they decide together.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Mapping
@@ -115,7 +116,7 @@ class Run:
     def _train(self, state: TrainState, start: int) -> TrainState:
         if start >= self.config.steps:
             return state
-        with self._batches(start) as stream:
+        with self._batches(start) as stream, contextlib.closing(self.profiler):
             if start:
                 self._evaluate_if_due(state, start)
             advance = self._advance(stream)
@@ -143,7 +144,6 @@ class Run:
                 self.profiler.after(number - 1, metrics)
                 if unsettled is None and self._pause_after(number):
                     self._pause(state, number)
-            self.profiler.close()
         return state
 
     def _batches(self, start: int) -> Batches:
@@ -213,6 +213,7 @@ class Run:
         self._asked_to_stop |= stops > 0
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
+                self.checkpoints.wait()
                 raise NonFiniteLoss(
                     f"step {step}: {name} is {values[name]}; the run stops here and keeps its checkpoints "
                     f"up to step {self.checkpoints.latest() or 0}: lower config.optimizer.learning_rate, "

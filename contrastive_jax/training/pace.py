@@ -35,7 +35,6 @@ class Pace:
     def begin(self, step: int) -> None:
         """Counts from here, after `step` updates."""
         self._step = step
-        self._clock.interval()
 
     def line(self, step: int) -> dict[str, float]:
         """The metrics since the last line, at `step` updates."""

@@ -117,7 +117,9 @@ def test_progress_is_plain_where_there_is_no_terminal(capsys):
 def test_progress_is_a_bar_on_a_terminal():
     code = (
         "from contrastive_jax.training.writers import Progress\n"
-        "with Progress(10, 4, 'train') as p:\n  p.update(10, {'loss': 0.5, 'pairs_per_second': 2000.0})\n  print('answer')"
+        "with Progress(10, 4, 'train') as p:\n"
+        "  p.update(10, {'loss': 0.5, 'pairs_per_second': 2000.0})\n"
+        "  print('answer')"
     )
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}

@@ -1,0 +1,63 @@
+"""Processes that do not fit together end at the start: one line, exit code 2, nothing written over."""
+
+import os
+import shutil
+import socket
+
+import pytest
+from fleet import free_port
+
+pytestmark = pytest.mark.command
+QUICKLY = "--config.processes.connect_seconds=3"
+
+
+def test_another_config(start, tmp_path):
+    codes, said = start(tmp_path / "run", 2, own={1: ["--config.seed=3"]}).end()
+    assert codes == [2, 2]
+    for text in said:
+        assert "config.seed is 0 in process 0 and 3 in process 1: start all processes alike" in text
+        assert "Traceback" not in text
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_version(start, tmp_path):
+    """The second process imports a copy of the package that calls itself another version."""
+    import contrastive_jax
+
+    package = os.path.dirname(contrastive_jax.__file__)
+    other = tmp_path / "other" / "contrastive_jax"
+    shutil.copytree(package, other, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (other / "__init__.py").read_text()
+    assert contrastive_jax.__version__ in text
+    (other / "__init__.py").write_text(text.replace(contrastive_jax.__version__, "9.9.9"))
+    port = free_port()
+    first = start(tmp_path / "run", 2, only=[0], port=port)
+    variables = {"PYTHONPATH": str(other.parent)}
+    second = start(tmp_path / "run", 2, only=[1], port=port, variables=variables)
+    assert (first.end()[0], second.end()[0]) == ([2], [2])
+
+
+def test_another_folder(start, tmp_path):
+    codes, said = start(tmp_path / "run", 2, own={1: ["--workdir", str(tmp_path / "elsewhere")]}).end()
+    assert codes == [2, 2]
+    assert all("is not the same folder in process 1 as in process 0" in text for text in said)
+
+
+def test_a_coordinator_that_does_not_answer(start, tmp_path):
+    codes, said = start(tmp_path / "run", 2, QUICKLY, only=[1]).end()
+    assert codes == [2]
+    assert "does not answer in 3 s" in said[0]
+    assert "Traceback" not in said[0]
+
+
+def test_a_process_that_does_not_come(start, tmp_path):
+    codes, said = start(tmp_path / "run", 2, QUICKLY, only=[0]).end()
+    assert codes == [2]
+    assert "not all processes have come within 3 s" in said[0]
+
+
+def test_a_port_in_use(start, tmp_path):
+    with socket.create_server(("", 0)) as server:
+        codes, said = start(tmp_path / "run", 2, only=[0], port=server.getsockname()[1]).end()
+    assert codes == [2]
+    assert "Address already in use" in said[0]
