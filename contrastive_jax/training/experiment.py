@@ -311,6 +311,13 @@ def _check_wiring(experiment: Experiment) -> None:
                 raise InputError(
                     f"config.{where}: branch {branch!r} is unknown; {nearest(branch, graph.branches)}"
                 )
+    best = (config.checkpoint.best or "").partition("/")
+    evaluators = config.evaluation.evaluators if config.evaluation else {}
+    if best[1] and best[0] not in evaluators:
+        raise InputError(
+            f"config.checkpoint.best={config.checkpoint.best}: no evaluator is called {best[0]!r}; "
+            f"{nearest(best[0], evaluators)}"
+        )
     texts = {name for name, view in config.data.views.items() if isinstance(view, views.Text)}
     if not texts:
         return

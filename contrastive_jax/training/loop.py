@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from contrastive_jax.configuration import nearest
 from contrastive_jax.data.pipeline import Batches, batches
 from contrastive_jax.data.reading import ReaderFailed
 from contrastive_jax.distributed.processes import ALONE, Group
@@ -252,8 +253,15 @@ class Run:
                     self.checkpoints.save(step, state)
                     raise
             self.journal.amend(step, figures)
+            self._check_best(figures, state, step)
         self._score({"step": step, **figures})
         return figures
+
+    def _check_best(self, figures: Mapping[str, float], state: TrainState, step: int) -> None:
+        best = self.config.checkpoint.best
+        if best and "/" in best and best not in figures:
+            self.checkpoints.save(step, state)
+            raise InputError(f"config.checkpoint.best={best}: no such metric; {nearest(best, figures)}")
 
     def _score(self, *lines: Mapping[str, Any]) -> None:
         """Tells the checkpoints how good the steps of some lines are."""
