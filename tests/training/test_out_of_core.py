@@ -153,7 +153,7 @@ def test_pieces_need_no_communication_where_every_device_has_the_parameters():
     with jax.set_mesh(run.mesh):
         step, params = run.out_of_core_step, run.state_structure.params["encoders"]
         kept, pulled = step.structures(params)
-        views = step._placed(next(read_in_pieces(run, made_up_batch(run)))["views"])
+        views = step._piece(next(read_in_pieces(run, made_up_batch(run)))["views"])
         given = params, pulled, kept.prints, kept.encoded, views, jax.random.key(0), np.int32(0)
         text = step.pull_back.lower(*given).compile().as_text()
     for collective in ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute"):
