@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 def _start(options, stop, stream, clock) -> int:
     """Everything before the other processes are known."""
     from contrastive_jax.configuration import build, load
-    from contrastive_jax.distributed.processes import join
+    from contrastive_jax.distributed.joining import join
     from contrastive_jax.training.experiment import Config
     from contrastive_jax.training.profiling import parse_window
 
@@ -115,7 +115,7 @@ def _workdir(path: Path, config, extend: bool, group) -> Iterator[None]:
 
 def _place(options):
     """What --coordinator, --processes and --process-id say: all of them, or none."""
-    from contrastive_jax.distributed.processes import Place
+    from contrastive_jax.distributed.joining import Place
 
     given = {
         "--coordinator": options.coordinator,

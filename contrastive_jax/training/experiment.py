@@ -16,8 +16,8 @@ from contrastive_jax.configuration import Kind, Named, nearest
 from contrastive_jax.data import pipeline, samplers, tokenizers, views
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.data.sources import open_source
+from contrastive_jax.distributed.joining import Limits
 from contrastive_jax.distributed.mesh import MeshShape, batch_shards, replicated
-from contrastive_jax.distributed.processes import Limits
 from contrastive_jax.distributed.sharding import shardings
 from contrastive_jax.encoders.heads import KINDS as HEADS
 from contrastive_jax.errors import InputError

@@ -85,7 +85,9 @@ def test_broken_records_of_all_processes_are_counted(start, tmp_path):
     found = []
     for count in (1, 2):
         workdir = tmp_path / str(count)
-        codes, said = start(workdir, count, "--config.steps=3", config=config).end()
+        codes, said = start(
+            workdir, count, "--config.steps=3", "--config.data.broken_share=0.5", config=config
+        ).end()
         assert codes == [0] * count, said
         found.append([(line["loss"], line["broken"]) for line in lines(workdir)])
     assert sum(broken for _, broken in found[0]) > 0
