@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from fleet import lines
+from fleet import Processes, lines
 from glyphs_unmeasured import GLYPHS
 from PIL import Image
 
@@ -17,35 +17,26 @@ def losses(workdir):
     return {line["step"]: (line["loss"], line["gradient_norm"]) for line in lines(workdir)}
 
 
-def test_four_two_one_and_four_again(start, tmp_path):
-    """One of 4 is killed; 4, then 2, then 1 are asked to stop; 4 train to the end."""
-    alone, several = tmp_path / "alone", tmp_path / "several"
-    assert start(alone, 1).end()[0] == [0]
+@pytest.fixture(scope="module")
+def alone(environment, tmp_path_factory):
+    """The work directory of one process that nobody disturbed."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    codes, said = Processes(environment, workdir, 1).end()
+    assert codes == [0], said
+    return workdir
 
-    first = start(several, 4, LOST)
-    first.until_step(5)
-    first.running[2].kill()
-    codes, said = first.end(timeout=60)
-    assert codes == [1, 1, -signal.SIGKILL, 1]
-    for index in (0, 1, 3):
-        assert f"process {index} of 4: process 2 (" in said[index]
-        assert "gave no sign of life for 10 s" in said[index]
 
-    stopped = []
-    for count, mesh, step in ((4, "fsdp=2", 7), (2, "fsdp=2", 10), (1, "data=1", 12)):
-        axis, _, size = mesh.partition("=")
-        part = start(several, count, LOST, f"--config.mesh.{axis}={size}")
-        part.until_step(step)
-        part.running[count - 1].send_signal(signal.SIGTERM)
-        codes, said = part.end(timeout=60)
-        assert codes == [75] * count, said
-        assert "resuming from step" in said[0]
-        assert "saved in" in said[0]
-        stopped.append(lines(several)[-1]["step"])
-    assert stopped == sorted(stopped)
-    codes, said = start(several, 4, LOST, "--config.mesh.tensor=2", "--config.mesh.fsdp=2").end()
-    assert codes == [0] * 4, said
+def stop(part, step, index):
+    """Asks one process to stop after a step; all save and say so."""
+    part.until_step(step)
+    part.running[index].send_signal(signal.SIGTERM)
+    codes, said = part.end(timeout=60)
+    assert codes == [75] * len(codes), said
+    assert "saved in" in said[0]
+    return said
 
+
+def check_equal(several, alone):
     assert [line["step"] for line in lines(several)] == list(range(1, 17))
     for step, wanted in losses(alone).items():
         assert losses(several)[step] == pytest.approx(wanted, rel=1e-5), step
@@ -54,6 +45,46 @@ def test_four_two_one_and_four_again(start, tmp_path):
     }
 
 
+def lose_one(part, index):
+    """Kills a process; the others name it and end."""
+    part.until_step(5)
+    part.running[index].kill()
+    codes, said = part.end(timeout=60)
+    count = len(codes)
+    assert codes == [-signal.SIGKILL if place == index else 1 for place in range(count)]
+    for place in set(range(count)) - {index}:
+        assert f"process {place} of {count}: process {index} (" in said[place]
+        assert "gave no sign of life for 10 s" in said[place]
+
+
+def test_two_then_four(start, tmp_path, alone):
+    """A stop that reaches one of two; four go on, on another mesh."""
+    several = tmp_path / "several"
+    stop(start(several, 2), 6, 1)
+    codes, said = start(several, 4, "--config.mesh.fsdp=2").end()
+    assert codes == [0] * 4, said
+    assert "resuming from step" in said[0]
+    check_equal(several, alone)
+
+
+def test_one_of_two_is_lost(start, tmp_path):
+    lose_one(start(tmp_path / "run", 2, LOST), 1)
+
+
+@pytest.mark.slow
+def test_four_two_one_and_four_again(start, tmp_path, alone):
+    """One of 4 is killed; 4, then 2, then 1 are asked to stop; 4 train to the end."""
+    several = tmp_path / "several"
+    lose_one(start(several, 4, LOST), 2)
+    for count, axis, size, step in ((4, "fsdp", 2, 7), (2, "fsdp", 2, 10), (1, "data", 1, 12)):
+        said = stop(start(several, count, LOST, f"--config.mesh.{axis}={size}"), step, count - 1)
+        assert "resuming from step" in said[0]
+    codes, said = start(several, 4, LOST, "--config.mesh.tensor=2", "--config.mesh.fsdp=2").end()
+    assert codes == [0] * 4, said
+    check_equal(several, alone)
+
+
+@pytest.mark.slow
 def test_out_of_core_in_two_processes(start, tmp_path):
     """A stop that comes inside a step is agreed on there, and costs that step alone."""
     alone, several = tmp_path / "alone", tmp_path / "several"
