@@ -52,7 +52,7 @@ def in_core(experiment: Experiment, stream: Iterator[dict[str, Any]]) -> Advance
 def out_of_core(
     experiment: Experiment,
     stream: Iterator[dict[str, Any]],
-    stopping: Callable[[], Any],
+    stopping: Callable[[], str | None],
     ahead: int,
     alone: bool,
 ) -> Advance:
@@ -84,9 +84,9 @@ def _compiled(experiment: Experiment) -> dict[str, Compiled]:
         compiled = found[program.name] = program.function.lower(*program.arguments).compile()
         sizes = footprint(compiled)
         log.info(
-            "%s takes %.2f GiB a device: arguments %.2f, results %.2f (in place of arguments %.2f), "
-            "temporaries %.2f",
+            "%s takes %.1f MiB a device: arguments %.1f, results %.1f (of them %.1f in place of arguments), "
+            "temporaries %.1f",
             program.name,
-            *(sizes[f"{name}_bytes"] / 2**30 for name in ("total", "argument", "output", "alias", "temp")),
+            *(sizes[f"{name}_bytes"] / 2**20 for name in ("total", "argument", "output", "alias", "temp")),
         )
     return found

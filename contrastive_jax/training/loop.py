@@ -173,9 +173,8 @@ class Run:
     def _advance(self, stream: Batches) -> Advance:
         timed = _Timed(stream, self.clock)
         if self._out_of_core:
-            stopping = self._stop_now if self.group.count > 1 else lambda: self.stop.requested
             ahead = 0 if self._one_at_a_time else 1
-            return out_of_core(self.experiment, timed, stopping, ahead, self.group.count == 1)
+            return out_of_core(self.experiment, timed, self._stop_now, ahead, self.group.count == 1)
         return in_core(self.experiment, timed)
 
     def _tell(self, metrics: Mapping[str, jax.Array], broken: int) -> Any:
@@ -279,16 +278,16 @@ class Run:
     def _signal(self) -> str:
         return self.stop.requested or "a signal to another process"
 
-    def _stop_now(self) -> bool:
-        """Asks all processes, which all ask here, whether one has been told to stop."""
+    def _stop_now(self) -> str | None:
+        """The signal to stop that any process has got; all ask here together."""
         if self.group.count > 1 and not self._asked_to_stop:
             told = summed(self.experiment.mesh, [bool(self.stop.requested)])
             self._asked_to_stop = int(jax.device_get(told)[0]) > 0
-        return self._stopping
+        return self._signal if self._stopping else None
 
     def _check_stop(self) -> None:
-        if self._stop_now():
-            raise Stopped(self._signal)
+        if signal := self._stop_now():
+            raise Stopped(signal)
 
 
 class _Timed:
