@@ -42,6 +42,7 @@ def test_one_corrupt_record_is_counted_and_named(tmp_path, command, pictures):
     assert sum(line["broken"] for line in done) == len(told) == 3  # 4 batches an epoch: one in each
 
 
+@pytest.mark.slow
 def test_a_source_of_which_a_third_is_corrupt(tmp_path, command, pictures):
     """The run stops and loses nothing of what it has learnt."""
     workdir = tmp_path / "run"
