@@ -50,7 +50,7 @@ def test_argument_bytes_are_those_of_the_placed_shards():
     assert planned["resident_bytes"] == device_bytes(program.arguments[1])  # the next batch
 
 
-@pytest.mark.parametrize("mesh", [dict(data=8), EVERY_AXIS], ids=str)
+@pytest.mark.parametrize("mesh", [EVERY_AXIS, pytest.param(dict(data=8), marks=pytest.mark.slow)], ids=str)
 def test_a_step_out_of_core_calls_the_planned_programs_and_holds_what_is_planned(mesh, monkeypatch):
     run = experiment(mesh, mode="out_of_core", microbatch=4)
     step, planned = run.out_of_core_step, {program.name: program for program in programs(run)}

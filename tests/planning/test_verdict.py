@@ -18,14 +18,25 @@ def run(request):
     return Experiment(build(config, Config), jax.devices())
 
 
-def test_a_plan_of_a_known_chip(run, monkeypatch):
+@pytest.fixture(scope="module")
+def here(run):
+    return verdict.plan(run)
+
+
+def test_devices_without_figures_have_bytes_and_no_times(here):
+    assert here["step_seconds"] is here["mfu"] is here["programs"][0]["seconds"] is None
+    assert 0 < here["peak_bytes"] < here["chip_bytes"]
+    assert here["fits"]
+    assert sum(here["programs"][0]["collective_bytes"].values()) > 0
+
+
+def test_a_plan_of_a_known_chip(run, here, monkeypatch):
     chip = CHIPS["v5e"]
     monkeypatch.setattr(verdict, "chip_of", lambda kind: chip)
+    monkeypatch.setattr(verdict, "compiled", lambda *_: dict(here["programs"][0]))
     found = verdict.plan(run, chip.memory)
     (program,) = found["programs"]
-    assert found["chips"] == 8
-    assert found["chip_bytes"] == chip.memory
-    assert found["fits"]
+    assert (found["chips"], found["chip_bytes"], found["fits"]) == (8, chip.memory, True)
     assert found["step_seconds"] == program["seconds"] > 0
     assert found["model_flops"] == step_flops(run)
     # The first layer needs no gradient of its input; the losses' float32 products pass six times.
@@ -36,11 +47,12 @@ def test_a_plan_of_a_known_chip(run, monkeypatch):
     assert not verdict.plan(run, found["peak_bytes"] - 1)["fits"]
 
 
-def test_devices_without_figures_have_bytes_and_no_times(run):
-    found = verdict.plan(run)
-    assert found["step_seconds"] is found["mfu"] is found["programs"][0]["seconds"] is None
-    assert 0 < found["peak_bytes"] < found["chip_bytes"]
-    assert sum(found["programs"][0]["collective_bytes"].values()) > 0
+def test_what_the_compiler_gave_up_on_never_fits(run, here, monkeypatch):
+    unknown = dict.fromkeys(("argument_bytes", "resident_bytes", "moved_bytes"))
+    monkeypatch.setattr(verdict, "compiled", lambda *_: {**here["programs"][0], **unknown, "total_bytes": 1})
+    found = verdict.plan(run, 2**30)
+    assert not found["fits"]
+    assert found["step_seconds"] is None
 
 
 def test_the_bound_is_below_the_plan_and_its_arguments_are_counted(run):
