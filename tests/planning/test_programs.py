@@ -52,7 +52,7 @@ def test_argument_bytes_are_those_of_the_placed_shards():
 
 @pytest.mark.parametrize("mesh", [EVERY_AXIS, pytest.param(dict(data=8), marks=pytest.mark.slow)], ids=str)
 def test_a_step_out_of_core_calls_the_planned_programs_and_holds_what_is_planned(mesh, monkeypatch):
-    run = experiment(mesh, mode="out_of_core", microbatch=4)
+    run = experiment(mesh, mode="out_of_core", batch_size=128, microbatch=2)
     step, planned = run.out_of_core_step, {program.name: program for program in programs(run)}
     device, calls, piece = run.mesh.devices.flat[0], [], device_bytes(planned["embed"].arguments[2])
     held = _held(device)
