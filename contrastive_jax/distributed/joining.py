@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import importlib
 import os
@@ -71,8 +72,10 @@ def join(place: Place | None = None, limits: Limits = Limits()) -> Iterator[Grou
     try:
         yield group
     except BaseException as error:
-        group.fail(f"{type(error).__name__}: {error}", FAILED)
-        group.end()
+        code = WRONG_INPUT if isinstance(error, InputError) else FAILED
+        group.fail(f"{type(error).__name__}: {error}", code)
+        group.abandon()
+        atexit.register(os._exit, code)  # the runtime aborts a process that leaves it while others are lost
         raise
     group.end()
 

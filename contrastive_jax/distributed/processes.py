@@ -113,16 +113,21 @@ class Group:
         threading.Thread(target=self._watch, daemon=True, name="watch").start()
 
     def end(self) -> None:
-        """The orderly end, once every process has come to it; after `fail`, without waiting for all."""
+        """The orderly end, once every process has come to it."""
         import jax
 
-        if not self._failing:
-            self.barrier("the end")
+        self.barrier("the end")
         self._ending = True
         if self.first:  # the others need its coordination service for their own end
-            self._deserted.wait(3 * _SECONDS_BETWEEN_LOOKS if self._failing else self.lost_seconds)
+            self._deserted.wait(self.lost_seconds)
         self._ended.set()
         jax.distributed.shutdown()
+
+    def abandon(self) -> None:
+        """After `fail`: process 0 gives the others, who need its coordination service, time to go."""
+        self._ending = True
+        if self.first:
+            self._deserted.wait(3 * _SECONDS_BETWEEN_LOOKS)
 
     def _watch(self) -> None:
         asked, everyone = client(), list(range(self.count))

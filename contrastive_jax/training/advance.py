@@ -61,8 +61,7 @@ def out_of_core(
     ahead: see `OutOfCore`. alone: of several processes each asks only when a program is done, so that all
     ask equally often; one by itself need not wait for the end of a program, which may take minutes.
     """
-    step = experiment.out_of_core_step
-    step.use(_compiled(experiment))
+    step = experiment.out_of_core_step.using(_compiled(experiment))
 
     def wait(output):
         while alone and not output.is_ready():

@@ -11,6 +11,7 @@ arXiv 2101.06983.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -253,10 +254,12 @@ class OutOfCore:
         }
         return updated(self.losses, self.optimizer, state, gradients), metrics
 
-    def use(self, compiled: Mapping[str, Compiled]) -> None:
-        """Runs these programs, by name, in place of compiling its own."""
+    def using(self, compiled: Mapping[str, Compiled]) -> OutOfCore:
+        """The same step with these programs, by name, in place of its own."""
+        step = copy.copy(self)
         for name, program in compiled.items():
-            setattr(self, name, program)
+            setattr(step, name, program)
+        return step
 
     def _piece(self, views: Mapping[str, np.ndarray]) -> dict[str, Array]:
         return place(self.mesh, self.cut.shards * self.cut.microbatch, views)
