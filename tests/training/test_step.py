@@ -60,14 +60,8 @@ def test_averaging_microbatch_losses_would_be_another_gradient():
     assert abs(whole - jax.grad(of_halves)(*z)).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "glyphs.py:small",
-        pytest.param("glyphs_faces.py:small", marks=pytest.mark.slow),
-        pytest.param("glyphs.py:small,loss=sigmoid", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow  # test_meshes.py has the glyphs
+@pytest.mark.parametrize("name", ["glyphs_faces.py:small"])
 def test_steps_on_a_mesh_equal_steps_on_one_device(name):
     losses = []
     for devices, mesh in ((1, {}), (8, {"mesh__fsdp": 4, "mesh__tensor": 2})):
