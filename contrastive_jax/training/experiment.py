@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from contrastive_jax import encoders, evaluation, losses
 from contrastive_jax.branches import Branch, Graph
-from contrastive_jax.configuration import Kind, Named, nearest
+from contrastive_jax.configuration import Kind, Named
 from contrastive_jax.data import pipeline, samplers, tokenizers, views
-from contrastive_jax.data.records import BrokenRecord, Source
+from contrastive_jax.data.records import Source
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.distributed.joining import Limits
 from contrastive_jax.distributed.mesh import MeshShape, batch_shards, replicated
@@ -22,12 +22,11 @@ from contrastive_jax.distributed.sharding import shardings
 from contrastive_jax.encoders.heads import KINDS as HEADS
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import optimizer
+from contrastive_jax.training.checks import check_division, check_fields, check_numbers, check_wiring
 from contrastive_jax.training.microbatch import Cut
 from contrastive_jax.training.out_of_core import OutOfCore
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.step import train_step
-
-MODES = ("in_core", "out_of_core")
 
 
 @dataclass(frozen=True)
@@ -112,14 +111,14 @@ class Experiment:
 
     def __init__(self, config: Config, devices=None, training: bool = True):
         self.config = config
-        _check_numbers(config)
+        check_numbers(config)
         self.mesh: Mesh = config.mesh.make(devices)
         structures = {name: view.structure() for name, view in config.data.views.items()}
         self.graph = Graph(config.branches, config.encoders, config.heads, structures)
         self.losses: Mapping[str, Any] = config.losses
-        _check_wiring(self)
+        check_wiring(self)
         if training:
-            _check_division(config, batch_shards(self.mesh))
+            check_division(config, batch_shards(self.mesh))
         self.axes = {
             **self.graph.logical_axes(),
             "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()},
@@ -158,12 +157,12 @@ class Experiment:
         wanted = [(f"data.views.{name}.field", view.field) for name, view in views.items()]
         labels = [(f"losses.{name}", f) for name, loss in self.losses.items() for f in loss.fields]
         wanted += [(where, field.partition(":")[0]) for where, field in labels]
-        _check_fields(self.source, wanted)
+        check_fields(self.source, wanted)
         pipeline.check_members(views, self.sampler)
         if self.config.evaluation:
             evaluators = self.config.evaluation.evaluators.items()
             named = [(f"evaluation.evaluators.{n}", field) for n, e in evaluators for field in e.fields]
-            _check_fields(self.evaluation_source, named)
+            check_fields(self.evaluation_source, named)
 
     def new_state(self, key: jax.Array) -> TrainState:
         """The state before the first step; pure."""
@@ -234,99 +233,5 @@ def _open(key: str, spec: str) -> Source:
         raise InputError(f"config.{key}: {error}") from error
 
 
-def _check_fields(source: Source, wanted: list[tuple[str, str]]) -> None:
-    try:
-        record = source[0]
-    except BrokenRecord:
-        return  # whether there are too many of them, training finds out
-    for where, name in wanted:
-        if name not in record:
-            raise InputError(f"config.{where}: {source.name} has no field {name!r}; {nearest(name, record)}")
-
-
 def _scalar_axes(loss: Any) -> dict[str, tuple]:
     return {name: (None,) * value.ndim for name, value in jax.eval_shape(loss.init).items()}
-
-
-def _check_numbers(config: Config) -> None:
-    for key, value in {
-        "steps": config.steps,
-        "batch_size": config.batch_size,
-        "microbatch": config.microbatch,
-        "logging.every": config.logging.every,
-        "checkpoint.every": config.checkpoint.every,
-        "checkpoint.keep": config.checkpoint.keep,
-        "checkpoint.keep_every": config.checkpoint.keep_every,
-        "evaluation.every": config.evaluation and config.evaluation.every,
-        "evaluation.batch_size": config.evaluation and config.evaluation.batch_size,
-    }.items():
-        if value is not None and value < 1:
-            raise InputError(f"config.{key}={value}: give 1 or more")
-    for key, value in {"data.workers": config.data.workers, "data.prefetch": config.data.prefetch}.items():
-        if value < 0:
-            raise InputError(f"config.{key}={value}: give 0 or more")
-    if not 0 <= config.seed < 2**32:  # JAX's keys would take a larger one for a smaller
-        raise InputError(f"config.seed={config.seed}: give a whole number from 0 to {2**32 - 1}")
-    if not 0 <= config.data.broken_share <= 1:
-        raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
-    for key, value in {
-        "data.stall_seconds": config.data.stall_seconds,
-        "logging.peak_flops": config.logging.peak_flops,
-    }.items():
-        if value is not None and value <= 0:
-            raise InputError(f"config.{key}={value}: give a positive number")
-    if config.mode not in MODES:
-        raise InputError(f"config.mode={config.mode} is unknown; {nearest(config.mode, MODES)}")
-    if not config.losses:
-        raise InputError("config.losses is empty: name at least one loss")
-
-
-def _check_division(config: Config, shards: int) -> None:
-    batch, microbatch = config.batch_size, config.microbatch
-    if batch % shards:
-        raise InputError(
-            f"config.batch_size={batch} does not divide over {shards} devices: "
-            f"give a multiple of {shards}, such as {-(-batch // shards) * shards}"
-        )
-    if config.mode == "out_of_core" and microbatch is None:
-        raise InputError(
-            "config.mode=out_of_core reads the batch in microbatches and config.microbatch is None: "
-            f"give a divisor of {batch // shards}, the examples of a device"
-        )
-    if microbatch is not None and (batch // shards) % microbatch:
-        raise InputError(
-            f"config.microbatch={microbatch} does not divide the {batch // shards} examples of a device "
-            f"(config.batch_size={batch} over {shards}): give a divisor of {batch // shards}, or None"
-        )
-
-
-def _check_wiring(experiment: Experiment) -> None:
-    graph, config = experiment.graph, experiment.config
-    named = [(f"losses.{name}", loss) for name, loss in config.losses.items()]
-    if config.evaluation:
-        named += [(f"evaluation.evaluators.{n}", e) for n, e in config.evaluation.evaluators.items()]
-    for where, part in named:
-        for branch in part.branches:
-            if branch not in graph.branches:
-                raise InputError(
-                    f"config.{where}: branch {branch!r} is unknown; {nearest(branch, graph.branches)}"
-                )
-    best = (config.checkpoint.best or "").partition("/")
-    evaluators = config.evaluation.evaluators if config.evaluation else {}
-    if best[1] and best[0] not in evaluators:
-        raise InputError(
-            f"config.checkpoint.best={config.checkpoint.best}: no evaluator is called {best[0]!r}; "
-            f"{nearest(best[0], evaluators)}"
-        )
-    texts = {name for name, view in config.data.views.items() if isinstance(view, views.Text)}
-    if not texts:
-        return
-    if config.data.tokenizer is None:
-        raise InputError(f"config.data.views.{min(texts)} is a text: set config.data.tokenizer")
-    for name, branch in config.branches.items():
-        vocabulary = getattr(config.encoders[branch.encoder], "vocabulary", None)
-        if branch.view in texts and vocabulary is not None and vocabulary < config.data.tokenizer.vocabulary:
-            raise InputError(
-                f"config.encoders.{branch.encoder}.vocabulary={vocabulary} is smaller than "
-                f"config.data.tokenizer.vocabulary={config.data.tokenizer.vocabulary} (branch {name!r})"
-            )
