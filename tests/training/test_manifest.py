@@ -68,3 +68,19 @@ def test_missing_and_added_files_are_found(tmp_path):
     (folder / "deep" / "new").write_bytes(b"")
     with pytest.raises(DamagedCheckpoint, match="deep/new is not in"):
         verify_manifest(folder)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_processes_that_share_the_reading_miss_no_file(tmp_path, parts):
+    for name in ("a.bin", "deep/er/b"):
+        folder = make(tmp_path / name.replace("/", "-"))
+        torn = bytearray((folder / name).read_bytes())
+        torn[3] ^= 1
+        (folder / name).write_bytes(torn)
+        found = []
+        for part in range(parts):
+            try:
+                verify_manifest(folder, part, parts)
+            except DamagedCheckpoint as error:
+                found.append(str(error))
+        assert found == [f"{name} does not have the content that was written"]
