@@ -14,6 +14,7 @@ setup: $(VENV)/ready ## the virtual environment, with the command contrastive-ja
 $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c "import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 11) else 'Python 3.11 or newer is needed, not %d.%d: make PYTHON=python3.11' % v)"
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
