@@ -1,0 +1,75 @@
+"""The lines of `data inspect`, `data prepare` and `data mine`."""
+
+from __future__ import annotations
+
+from contrastive_jax.commands.arguments.parser import (
+    Parser,
+    add_checkpoint,
+    add_json,
+    add_source,
+    filled,
+    whole,
+)
+
+
+def data(command: Parser) -> None:
+    nouns = command.nouns()
+    inspect = nouns.add_parser("inspect", help="what a source holds, and what of it is broken")
+    _inspect(inspect)
+    prepare = nouns.add_parser("prepare", help="any source as ArrayRecord shards; resumable")
+    _prepare(prepare)
+    mine = nouns.add_parser("mine", help="hard negatives that a checkpoint finds")
+    _mine(mine)
+    for noun in (inspect, prepare, mine):
+        add_json(noun)
+
+
+def _inspect(inspect: Parser) -> None:
+    add_source(inspect)
+    inspect.add_argument("--output", metavar="DIR", help="for a contact sheet and a report")
+    number = inspect.add_mutually_exclusive_group()
+    number.add_argument(
+        "--limit", type=whole(1), default=1000, metavar="N", help="records read, evenly spread; 1000"
+    )
+    number.add_argument("--all", action="store_true", help="read every record")
+
+
+def _prepare(prepare: Parser) -> None:
+    prepare.epilog = "Exit codes: 0 done, 2 the input is wrong, 75 stopped early (run it again), 1 other."
+    add_source(prepare)
+    prepare.add_argument("--output", required=True, type=filled, metavar="DIR", help="for the shards")
+    prepare.add_argument(
+        "--shards", type=whole(1), metavar="N", help="one for every 8192 records by default, and 4096 at most"
+    )
+    prepare.add_argument("--workers", type=whole(0), metavar="N", help="processes; as many as cores")
+    prepare.add_argument(
+        "--resize", type=whole(1), metavar="PIXELS", help="make the shorter side of larger pictures this long"
+    )
+    prepare.add_argument(
+        "--runner", choices=("local", "beam"), default="local", help="beam: as an Apache Beam pipeline"
+    )
+    prepare.add_argument(
+        "--beam-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the pipeline, such as runner=FlinkRunner; may be repeated",
+    )
+
+
+def _mine(mine: Parser) -> None:
+    add_checkpoint(mine)
+    add_source(mine, what="records that hold a query and its document, such as beir:folder/train")
+    mine.add_argument("--output", required=True, type=filled, metavar="FILE.jsonl", help="one line a query")
+    mine.add_argument("--queries", metavar="BRANCH", help="that embeds the queries")
+    mine.add_argument("--documents", metavar="BRANCH", help="that embeds the documents")
+    mine.add_argument("--negatives", type=whole(1), default=7, metavar="N", help="a query at most; 7")
+    mine.add_argument(
+        "--ranks", default="0:100", metavar="A:B", help="look at places A to B - 1 of the nearest; 0:100"
+    )
+    mine.add_argument(
+        "--margin",
+        metavar="X|P%",
+        help="at least X below the positive's score, at most P %% of it, or both: 0.05,95%%; 95%%",
+    )
+    mine.add_argument("--batch", type=whole(1), metavar="N", help="records embedded at a time")
