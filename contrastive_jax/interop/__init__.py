@@ -1,0 +1,121 @@
+"""Weights in and out: Hugging Face, open_clip, sentence-transformers, safetensors.
+
+Each family of models has a file with three functions of the weights (`reading.Weights`) and the part,
+`image` or `text`:
+
+    architecture(weights, part) -> dict       an encoder's config section
+    table(weights, part, encoder) -> Table    its names (`names.Table`)
+    head(weights, part) -> Table | None       those of its projection, to `kernel` and maybe `bias`
+    example(weights, part) -> ShapeDtypeStruct    what such an encoder takes, a batch of one
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from contrastive_jax.errors import InputError
+from contrastive_jax.interop import names
+from contrastive_jax.interop.positions import resized
+from contrastive_jax.interop.reading import Weights, read
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, PyTree
+
+__all__ = ["FAMILIES", "Weights", "architecture", "head", "load", "read"]
+
+PARTS = ("image", "text")
+# The file of this folder that knows a `model_type`.
+FAMILIES = {
+    "clip": "clip",
+    "clip_vision_model": "clip",
+    "clip_text_model": "clip",
+    "siglip": "siglip",
+    "siglip_vision_model": "siglip",
+    "siglip_text_model": "siglip",
+    "vit": "vit",
+    "dinov2": "dinov2",
+    "dinov2_with_registers": "dinov2",
+    "bert": "bert",
+    "roberta": "bert",
+    "xlm-roberta": "bert",
+    "mpnet": "bert",
+    "modernbert": "modernbert",
+}
+# Fields that change what an encoder computes, but no shape.
+_SILENT = ("activation", "epsilon", "heads", "causal", "pooling", "padding", "end")
+
+
+def architecture(path: str | Path | Weights, part: str) -> dict[str, Any]:
+    """The config section of an encoder, {"kind": ..., its fields}, for weights and a part of them.
+
+    path: a folder or a hub name; part: `image` or `text`.
+
+    Raises InputError for weights that cannot be read, of an unknown family, or without this part.
+    """
+    weights, family = _opened(path, part)
+    return family.architecture(weights, part)
+
+
+def load(
+    path: str | Path | Weights, part: str, encoder: Any, example: jax.ShapeDtypeStruct | None = None
+) -> PyTree[Float[np.ndarray, "..."]]:
+    """The parameters of `encoder`, float32, from weights of exactly its architecture.
+
+    example: what the encoder will be given, [B, ...]; a picture of another size than the weights were
+        made for has its position table interpolated (`positions.resized`). None: the weights' own.
+
+    Raises:
+        InputError: the weights cannot be read, or are of another architecture: each tensor that is
+            missing, left over or of another shape by name, or each field of the encoder that differs.
+    """
+    weights, family = _opened(path, part)
+    _check_fields(weights, family.architecture(weights, part), encoder)
+    example = family.example(weights, part) if example is None else example
+    wanted = names.flatten(jax.eval_shape(encoder.init, jax.random.key(0), example))
+    shapes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
+    table = family.table(weights, part, encoder)
+    if part == "image":
+        weights = resized(weights, table, encoder, example)
+    return names.unflatten(names.load(table, weights, shapes))
+
+
+def head(path: str | Path | Weights, part: str) -> dict[str, Float[np.ndarray, "..."]] | None:
+    """The projection after the encoder, {"kernel": [in, out]} and maybe "bias"; None if there is none."""
+    weights, family = _opened(path, part)
+    table = family.head(weights, part)
+    if table is None or not all(name in weights for row in table.rows for name in row.theirs):
+        return None
+    loaded = [row.transform.load(*(weights[name] for name in row.theirs)) for row in table.rows]
+    return {path: array for row, arrays in zip(table.rows, loaded) for path, array in zip(row.ours, arrays)}
+
+
+def _opened(path: str | Path | Weights, part: str) -> tuple[Weights, Any]:
+    if part not in PARTS:
+        raise InputError(f"part {part!r}: choose one of {', '.join(PARTS)}")
+    weights = path if isinstance(path, Weights) else read(path)
+    return weights, family_of(weights)
+
+
+def family_of(weights: Weights) -> Any:
+    """The module of this folder that knows the weights' family."""
+    if weights.config_name == "open_clip_config.json":
+        name = "open_clip"
+    else:
+        kind = weights.config.get("model_type")
+        if kind not in FAMILIES:
+            known = ", ".join(FAMILIES)
+            raise InputError(f"{weights.folder}/config.json: model_type {kind!r} is not one of {known}")
+        name = FAMILIES[kind]
+    return importlib.import_module(f"contrastive_jax.interop.{name}")
+
+
+def _check_fields(weights: Weights, section: dict[str, Any], encoder: Any) -> None:
+    own = {key: getattr(encoder, key, None) for key in _SILENT if key in section}
+    differ = [f"{key}={own[key]!r} (there {section[key]!r})" for key in own if own[key] != section[key]]
+    if differ:
+        raise InputError(f"{weights.folder}: weights of another architecture: {', '.join(differ)}")
