@@ -20,13 +20,26 @@ import numpy as np
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import names
+from contrastive_jax.interop.model import Model, Vocabulary
 from contrastive_jax.interop.positions import resized
 from contrastive_jax.interop.reading import Weights, read
+from contrastive_jax.interop.writing import FORMATS, save
 
 if TYPE_CHECKING:
     from jaxtyping import Float, PyTree
 
-__all__ = ["FAMILIES", "Weights", "architecture", "head", "load", "read"]
+__all__ = [
+    "FAMILIES",
+    "FORMATS",
+    "Model",
+    "Vocabulary",
+    "Weights",
+    "architecture",
+    "head",
+    "load",
+    "read",
+    "save",
+]
 
 PARTS = ("image", "text")
 # The file of this folder that knows a `model_type`.
