@@ -38,10 +38,10 @@ def test_what_an_encoder_gives_back(tower, parameters, pooling):
     assert len(np.unique(np.asarray(out.embedding), axis=0)) == 8
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"resnet"}))
 @pytest.mark.parametrize("size", sorted(SIZES))
 def test_every_size_has_names_for_all_its_axes_and_fits_meshes(kind, size):
-    words = {"vocabulary": 384} if kind == "text_transformer" else {}
+    words = {} if kind == "vision_transformer" else {"vocabulary": 384}
     encoder = KINDS[kind](size=size, **words)
     shape, dtype = ((4, 32, 32, 3), jnp.uint8) if kind == "vision_transformer" else ((4, 16), jnp.int32)
     view = jax.ShapeDtypeStruct(shape, dtype)
