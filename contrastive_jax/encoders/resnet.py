@@ -50,7 +50,7 @@ class ResNet(Boundary):
         size: a row of `SIZES`: `micro`, `18`, `34`, `50`, `101`.
         width: channels of the first stage in place of the size's own.
         stem: `large`, a 7 x 7 convolution and a pooling, to a quarter of the picture's side; `small`, one
-            3 x 3 convolution of the whole picture, as SimCLR takes for CIFAR; with `stride` 2, of half.
+            convolution, of 3 x 3 at `stride` 1, as SimCLR takes for CIFAR, and of 2 stride - 1 beyond.
         stride: of the small stem.
         groups: of channels that are normalised together, at most; a width that they do not divide is an
             error.
@@ -118,7 +118,7 @@ class ResNetModule(nn.Module):
             x = nn.relu(Normalised(layout.width, 7, 2, e, name="stem")(x))
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         else:
-            x = nn.relu(Normalised(layout.width, 3, e.stride, e, name="stem")(x))
+            x = nn.relu(Normalised(layout.width, max(3, 2 * e.stride - 1), e.stride, e, name="stem")(x))
         block = Bottleneck if layout.bottleneck else Basic
         block = nn.remat(block) if e.remat else block
         for i, blocks in enumerate(layout.stages):
