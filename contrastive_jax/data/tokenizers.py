@@ -1,4 +1,4 @@
-"""Tokenizers trained on the captions of a source."""
+"""Tokenizers: trained on the captions of a source, or read from a file of another library."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from contrastive_jax.data import vocabularies
+from contrastive_jax.data.vocabularies import Pieces, Specials, Vocabulary
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ class BytePairs:
     """Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) inside words.
 
     Words are what stands between white space, punctuation, hyphens and digits; each digit and each
-    punctuation mark is a word of its own.
+    punctuation mark is a word of its own. Padding is 0, an unknown letter 1, begin 2, end 3.
 
     Args:
         vocabulary: tokens at most, the four special ones included.
@@ -60,51 +62,103 @@ class BytePairs:
             vocab_size=self.vocabulary, special_tokens=list(SPECIALS), show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
-        return Tokenizer(tokenizer)
+        return Tokenizer(Pieces(tokenizer), Specials((BEGIN,), (END,), PAD))
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A tokenizer made elsewhere: a `tokenizers` JSON, a sentencepiece model, or a folder that has
+    either (`tokenizer.json` before `*.model`).
+
+    Begin, end and padding are what the file says: its post-processor and its padding section, or a
+    sentencepiece model's own ids; else its token of a usual name, as [CLS], <s> or <|startoftext|>.
+
+    Args:
+        path: the file.
+        begin: the token to begin a text with, where the file's is not the right one; '' for none.
+        end: the token to end a text with, likewise.
+        padding: the token to fill up with, likewise.
+    """
+
+    path: str
+    begin: str | None = None
+    end: str | None = None
+    padding: str | None = None
+
+    def train(self, texts: Iterable[str] = ()) -> Tokenizer:
+        """Reads the file, which has learnt from texts of its own.
+
+        Raises:
+            InputError: no such file, one of another kind, or one without a special token that it needs.
+        """
+        path = Path(self.path)
+        if path.is_dir():
+            found = [path / "tokenizer.json"] * (path / "tokenizer.json").exists()
+            path = next(iter(found + sorted(path.glob("*.model"))), path / "tokenizer.json")
+        vocabulary = _read(path)
+        stated = vocabulary.stated()
+
+        def chosen(key: str, names: tuple[str, ...]) -> tuple[int, ...] | int | None:
+            override = getattr(self, key)
+            if override is None:
+                if (said := getattr(stated, key)) is not None:
+                    return said
+                found = [number for name in names if (number := vocabulary.find(name)) is not None]
+                without = "" if key == "padding" else ", or '' to go without"
+                if not found:
+                    raise InputError(
+                        f"tokenizer {path}: it has no {key} token (none of {', '.join(names)}): "
+                        f"name one of its tokens as config.data.tokenizer.{key}{without}"
+                    )
+                number = found[0]
+            elif override == "" and key != "padding":
+                return ()
+            elif (number := vocabulary.find(override)) is None:
+                raise InputError(f"config.data.tokenizer.{key}={override!r} is no token of {path}")
+            return number if key == "padding" else (number,)
+
+        begin, end = chosen("begin", vocabularies.BEGIN), chosen("end", vocabularies.END)
+        return Tokenizer(vocabulary, Specials(begin, end, chosen("padding", vocabularies.PADDING)))
 
 
 class Tokenizer:
-    """Text to token numbers: 0 padding, 1 unknown, 2 begin, 3 end, then the learnt ones.
+    """Text to token numbers: `begin`, the text's own, `end`, and `padding` to fill up.
 
     Args:
-        tokenizer: one whose first four tokens are `SPECIALS`.
+        vocabulary: gives the text's own.
+        specials: the others, all of them stated.
 
-    Raises:
-        ValueError: they are others.
+    Attributes:
+        begin: ids, one or none mostly.
+        end: likewise.
+        padding: the id that fills up.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
-        if tuple(tokenizer.id_to_token(number) for number in range(len(SPECIALS))) != SPECIALS:
-            raise ValueError(f"the first tokens must be {', '.join(SPECIALS)}")
-        self._tokenizer = tokenizer
+    def __init__(self, vocabulary: Vocabulary, specials: Specials) -> None:
+        self._vocabulary, self._specials = vocabulary, specials
+        self.begin, self.end, self.padding = specials.begin, specials.end, specials.padding
         self._encoded: dict[tuple[str, int], np.ndarray] = {}
 
     def __reduce__(self) -> tuple:
-        return Tokenizer, (self._tokenizer,)
+        return Tokenizer, (self._vocabulary, self._specials)
 
     def __len__(self) -> int:
-        """The number of tokens, the special ones included."""
-        return self._tokenizer.get_vocab_size()
+        """The number of ids, the special ones included."""
+        return len(self._vocabulary)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
-        """Reads what `save` wrote.
+        """Reads what `save` wrote, or a file that states its special tokens or has them by usual names.
 
         Raises:
-            InputError: the file is missing, damaged or another kind of tokenizer.
+            InputError: the file is missing, damaged, another kind of tokenizer, or lacks special tokens.
         """
-        try:
-            return cls(tokenizers.Tokenizer.from_str(Path(path).read_text(encoding="utf-8")))
-        except OSError as error:
-            raise InputError(f"tokenizer {path}: cannot be read ({error.strerror})") from error
-        except Exception as error:  # the library raises bare Exception
-            reason = str(error).splitlines()[0]
-            raise InputError(f"tokenizer {path}: damaged or of another kind ({reason})") from error
+        return File(os.fspath(path)).train()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the `tokenizers` library's JSON, at once or not at all."""
+        """Writes JSON, at once or not at all: the `tokenizers` library's, or a sentencepiece model in it."""
         # Re-dumped with sorted keys: the library's order of the vocabulary is its own affair.
-        content = json.dumps(json.loads(self._tokenizer.to_str()), ensure_ascii=False, sort_keys=True)
+        content = json.dumps(self._vocabulary.content(self._specials), ensure_ascii=False, sort_keys=True)
         temporary = Path(f"{os.fspath(path)}.partial")
         with temporary.open("w", encoding="utf-8") as file:
             file.write(content)
@@ -113,21 +167,34 @@ class Tokenizer:
         temporary.replace(path)
 
     def encode(self, text: str, length: int) -> Int32[np.ndarray, " length"]:
-        """`BEGIN tokens END`, padded with 0 or with its tokens cut to fit.
+        """`begin` tokens `end`, padded, or with its tokens cut to fit.
 
         Args:
             text: any string.
-            length: tokens wanted, begin and end included.
+            length: ids wanted, begin and end included.
         """
         encoded = self._encoded.get((text, length))
         if encoded is None:
-            tokens = self._tokenizer.encode(text, add_special_tokens=False).ids[: length - 2]
-            encoded = np.full(length, PAD, np.int32)
-            encoded[: len(tokens) + 2] = [BEGIN, *tokens, END]
+            room = length - len(self.begin) - len(self.end)
+            tokens = [*self.begin, *self._vocabulary.ids(text)[: max(room, 0)], *self.end][:length]
+            encoded = np.full(length, self.padding, np.int32)
+            encoded[: len(tokens)] = tokens
             encoded.setflags(write=False)
             if len(self._encoded) < _CACHED_STRINGS:
                 self._encoded[text, length] = encoded
         return encoded
 
 
-KINDS = {"bpe": BytePairs}
+def _read(path: Path) -> Vocabulary:
+    try:
+        return vocabularies.read(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"tokenizer {path}: cannot be read ({error.strerror})") from error
+    except InputError as error:
+        raise InputError(f"tokenizer {path}: {error}") from error
+    except Exception as error:  # the libraries raise bare Exception
+        reason = (str(error).splitlines() or [""])[0]
+        raise InputError(f"tokenizer {path}: damaged or of another kind ({reason})") from error
+
+
+KINDS = {"bpe": BytePairs, "file": File}

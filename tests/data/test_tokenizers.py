@@ -30,7 +30,7 @@ def test_training_is_deterministic(names, tokenizer, tmp_path):
 def test_tokens(tokenizer):
     encoded = tokenizer.encode("LATIN SMALL LETTER A WITH DOTS-35", 16)
     assert encoded.dtype == np.int32
-    letters = [tokenizer._tokenizer.id_to_token(number) for number in encoded]
+    letters = [tokenizer._vocabulary._tokenizer.id_to_token(number) for number in encoded]
     assert letters[:10] == ["[BOS]", "latin", "small", "letter", "a", "with", "dots", "-", "3", "5"]
     assert letters[10:] == ["[EOS]"] + ["[PAD]"] * 5
 
@@ -83,13 +83,8 @@ def test_a_damaged_file_is_one_clear_line(tokenizer, tmp_path, content):
     assert "\n" not in str(error.value)
 
 
-def test_missing_file_other_tokens_and_bad_size(tokenizer, tmp_path):
+def test_a_missing_file_and_a_bad_size(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         Tokenizer.load(tmp_path / "none.json")
-    tokenizer.save(tmp_path / "tokenizer.json")
-    text = (tmp_path / "tokenizer.json").read_text().replace("[BOS]", "[CLS]")
-    (tmp_path / "tokenizer.json").write_text(text)
-    with pytest.raises(InputError, match="first tokens"):
-        Tokenizer.load(tmp_path / "tokenizer.json")
     with pytest.raises(InputError, match="vocabulary=4"):
         KINDS["bpe"](vocabulary=4)

@@ -1,0 +1,168 @@
+"""Tokenizer files of the `tokenizers` and `sentencepiece` libraries: text to ids, and what they say of
+their special tokens."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+
+import tokenizers
+from tokenizers import processors
+
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+BEGIN = ("[BOS]", "[CLS]", "<s>", "<|startoftext|>", "<bos>")
+END = ("[EOS]", "[SEP]", "</s>", "<|endoftext|>", "<eos>")
+PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+_TEMPLATES = {"TemplateProcessing", "BertProcessing", "RobertaProcessing"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Specials:
+    """What surrounds a text's tokens, as ids. None: the file does not say."""
+
+    begin: tuple[int, ...] | None
+    end: tuple[int, ...] | None
+    padding: int | None
+
+
+class Vocabulary(Protocol):
+    """Text to token ids, without special tokens."""
+
+    def __len__(self) -> int: ...
+
+    def ids(self, text: str) -> list[int]: ...
+
+    def find(self, token: str) -> int | None:
+        """The id of a token."""
+        ...
+
+    def stated(self) -> Specials:
+        """What the file itself says."""
+        ...
+
+    def content(self, specials: Specials) -> dict[str, Any]:
+        """JSON to keep, which states `specials`; `read` reads it."""
+        ...
+
+
+class Pieces:
+    """A tokenizer of the `tokenizers` library."""
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        padding = (tokenizer.padding or {}).get("pad_id")
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._stated = Specials(*_template(tokenizer), padding)
+        self._tokenizer = tokenizer
+
+    def __reduce__(self) -> tuple:
+        # By way of `content`, for padding was switched off.
+        return read, (json.dumps(self.content(self._stated)).encode(),)
+
+    def __len__(self) -> int:
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+
+    def ids(self, text: str) -> list[int]:
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def find(self, token: str) -> int | None:
+        return self._tokenizer.token_to_id(token)
+
+    def stated(self) -> Specials:
+        return self._stated
+
+    def content(self, specials: Specials) -> dict[str, Any]:
+        kept = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        if (specials.begin, specials.end) != (self._stated.begin, self._stated.end):
+            begin, end = self._tokens(specials.begin), self._tokens(specials.end)
+            known = {*zip(begin, specials.begin), *zip(end, specials.end)}
+            kept.post_processor = processors.TemplateProcessing(
+                single=[*begin, "$A", *end], special_tokens=sorted(known)
+            )
+        if specials.padding is not None:
+            (token,) = self._tokens((specials.padding,))
+            kept.enable_padding(pad_id=specials.padding, pad_token=token)
+        return json.loads(kept.to_str())
+
+    def _tokens(self, ids: Iterable[int]) -> list[str]:
+        return [self._tokenizer.id_to_token(number) for number in ids]
+
+
+class SentencePieces:
+    """A model of the `sentencepiece` library.
+
+    Its ids are the model's own: libraries that renumber them (fairseq's XLM-R moves them by one) keep a
+    `tokenizer.json` beside it, which is then the file to use.
+    """
+
+    def __init__(self, model: bytes, specials: Specials | None = None) -> None:
+        try:
+            import sentencepiece
+        except ImportError:
+            raise InputError(
+                "it is a sentencepiece model, and sentencepiece is not installed: "
+                "pip install 'contrastive-jax[text]'"
+            ) from None
+        self._model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        named = (self._processor.bos_id(), self._processor.eos_id(), self._processor.pad_id())
+        begin, end, padding = (None if number < 0 else number for number in named)
+        own = Specials(None if begin is None else (begin,), None if end is None else (end,), padding)
+        self._stated = specials or own
+
+    def __reduce__(self) -> tuple:
+        return SentencePieces, (self._model, self._stated)
+
+    def __len__(self) -> int:
+        return self._processor.get_piece_size()
+
+    def ids(self, text: str) -> list[int]:
+        return self._processor.encode(text)
+
+    def find(self, token: str) -> int | None:
+        number = self._processor.piece_to_id(token)
+        return number if self._processor.id_to_piece(number) == token else None
+
+    def stated(self) -> Specials:
+        return self._stated
+
+    def content(self, specials: Specials) -> dict[str, Any]:
+        return {"sentencepiece": base64.b64encode(self._model).decode(), **dataclasses.asdict(specials)}
+
+
+def read(content: bytes) -> Vocabulary:
+    """The vocabulary of a file: a `tokenizers` JSON, a sentencepiece model, or what `content` made.
+
+    Raises:
+        Exception: it is none of these; the libraries raise whatever they like.
+    """
+    if not content.lstrip().startswith(b"{"):
+        if not content:
+            raise ValueError("it is empty")
+        return SentencePieces(content)
+    text = content.decode()
+    kept = json.loads(text)
+    if "sentencepiece" not in kept:
+        return Pieces(tokenizers.Tokenizer.from_str(text))
+    specials = Specials(tuple(kept["begin"]), tuple(kept["end"]), kept["padding"])
+    return SentencePieces(base64.b64decode(kept["sentencepiece"]), specials)
+
+
+def _template(tokenizer: tokenizers.Tokenizer) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """What the file's post-processor puts before and behind a text; Nones where it has no such thing."""
+    processor = json.loads(tokenizer.to_str())["post_processor"] or {}
+    kinds = {part["type"] for part in (processor, *processor.get("processors", ())) if part}
+    if kinds & _TEMPLATES:
+        for text in ("a", "the", "1", "."):
+            # The template is seen at work, whatever form it is written in.
+            encoding = tokenizer.encode(text)
+            own = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+            if own:
+                return tuple(encoding.ids[: own[0]]), tuple(encoding.ids[own[-1] + 1 :])
+    return None, None

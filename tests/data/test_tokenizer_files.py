@@ -1,0 +1,162 @@
+"""Tokenizers made elsewhere: what surrounds a text is what their files say, and what they lack is named."""
+
+import io
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import sentencepiece
+import tokenizers
+from tokenizers import models, pre_tokenizers, processors
+
+from contrastive_jax.data.tokenizers import File, Tokenizer
+from contrastive_jax.errors import InputError
+
+WORDS = ["a", "small", "letter", "the", "of", "hook"]
+TEXTS = [f"the {a} {b} of the {c}" for a in WORDS for b in WORDS for c in WORDS]
+
+
+def words(folder, specials, processor=None, padding=None):
+    """A word-level `tokenizers` file whose special tokens come first."""
+    vocabulary = {token: number for number, token in enumerate([*specials, *WORDS, "[UNK]"])}
+    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(list(specials))
+    if processor:
+        tokenizer.post_processor = processor(vocabulary)
+    if padding:
+        tokenizer.enable_padding(pad_id=vocabulary[padding], pad_token=padding, length=12)
+    tokenizer.enable_truncation(4)  # the view's length counts, not the file's
+    tokenizer.save(str(folder / "words.json"))
+    return folder / "words.json", vocabulary
+
+
+def template(first, last):
+    def make(vocabulary):
+        known = [(token, vocabulary[token]) for token in {*first, *last}]
+        return processors.TemplateProcessing(single=[*first, "$A", *last], special_tokens=known)
+
+    return make
+
+
+def roberta(vocabulary):
+    return processors.RobertaProcessing(("</s>", vocabulary["</s>"]), ("<s>", vocabulary["<s>"]))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A sentencepiece model as XLNet and ALBERT have it, and one as T5 has: no begin, padding 0."""
+    folder = tmp_path_factory.mktemp("pieces")
+    for name, ids in {"begin": dict(pad_id=3), "t5": dict(pad_id=0, eos_id=1, unk_id=2, bos_id=-1)}.items():
+        made = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(TEXTS),
+            model_writer=made,
+            vocab_size=60,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            **ids,
+        )
+        (folder / f"{name}.model").write_bytes(made.getvalue())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("specials", "processor", "padding", "wanted"),
+    [
+        (["[PAD]", "[CLS]", "[SEP]"], None, None, "[CLS] * [SEP] [PAD]"),
+        (["<s>", "<pad>", "</s>"], roberta, None, "<s> * </s> <pad>"),
+        (["<pad>", "</s>"], template([], ["</s>"]), "<pad>", "* </s> <pad>"),
+        (["<x>", "[PAD]", "<y>", "<z>"], template(["<x>", "<y>"], ["<z>"]), "<z>", "<x> <y> * <z> <z>"),
+        (["<|startoftext|>", "<|endoftext|>"], None, None, "<|startoftext|> * <|endoftext|> <|endoftext|>"),
+    ],
+)
+def test_begin_end_and_padding_of_the_file(tmp_path, specials, processor, padding, wanted):
+    path, vocabulary = words(tmp_path, specials, processor, padding)
+    tokenizer = File(str(path)).train()
+    before, after = wanted.split("* ")
+    before, (*end, fill) = before.split(), after.split()
+    text = ["the", "small", "hook", "of", "the", "letter"]
+    ids = [vocabulary[token] for token in [*before, *text, *end]]
+    assert tokenizer.encode(" ".join(text), 12).tolist() == ids + [vocabulary[fill]] * (12 - len(ids))
+    short = [vocabulary[token] for token in [*before, *text[: 5 - len(before) - len(end)], *end]]
+    assert tokenizer.encode(" ".join(text), 5).tolist() == short
+    assert tokenizer.padding == vocabulary[fill]
+    assert len(tokenizer) == len(vocabulary)
+
+
+def test_overrides_hold_and_are_kept(tmp_path):
+    path, vocabulary = words(tmp_path, ["[PAD]", "[CLS]", "[SEP]", "<x>"], template(["[CLS]"], ["[SEP]"]))
+    tokenizer = File(str(path), begin="", end="<x>", padding="[SEP]").train()
+    wanted = [vocabulary[token] for token in ["a", "hook", "<x>", "[SEP]", "[SEP]"]]
+    tokenizer.save(tmp_path / "kept.json")
+    for each in (tokenizer, Tokenizer.load(tmp_path / "kept.json"), pickle.loads(pickle.dumps(tokenizer))):
+        assert each.encode("a hook", 5).tolist() == wanted
+    library = tokenizers.Tokenizer.from_file(str(tmp_path / "kept.json"))
+    assert library.encode("a hook").ids == wanted[:3]  # the library reads the same of it
+
+
+@pytest.mark.parametrize(
+    ("specials", "settings", "said"),
+    [
+        (["[PAD]", "[SEP]"], {}, r"no begin token \(none of .*\[CLS\].*config.data.tokenizer.begin, or ''"),
+        (["[PAD]", "[CLS]"], {}, r"no end token \(none of .*\[SEP\].*config.data.tokenizer.end"),
+        (["[CLS]", "[SEP]"], {}, r"no padding token \(none of .*\[PAD\].*config.data.tokenizer.padding"),
+        (["[PAD]", "[CLS]", "[SEP]"], {"begin": "<x>"}, "config.data.tokenizer.begin='<x>' is no token"),
+        (["[PAD]", "[CLS]", "[SEP]"], {"padding": ""}, "config.data.tokenizer.padding='' is no token"),
+    ],
+)
+def test_what_a_file_lacks_is_named(tmp_path, specials, settings, said):
+    path, _ = words(tmp_path, specials)
+    with pytest.raises(InputError, match=said):
+        File(str(path), **settings).train()
+
+
+def test_sentencepiece_models(model, tmp_path):
+    own = sentencepiece.SentencePieceProcessor(model_file=str(model / "begin.model"))
+    tokenizer = File(str(model / "begin.model")).train()
+    pieces = own.encode("the small letter of the hook")
+    wanted = [1, *pieces, 2, 3, 3]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    json.loads((tmp_path / "tokenizer.json").read_text())
+    kept = Tokenizer.load(tmp_path / "tokenizer.json")
+    for each in (tokenizer, kept, pickle.loads(pickle.dumps(tokenizer))):
+        assert each.encode("the small letter of the hook", len(wanted)).tolist() == wanted
+        assert each.encode("the small letter of the hook", 5).tolist() == [1, *pieces[:3], 2]
+        assert (len(each), each.padding) == (own.get_piece_size(), 3)
+
+
+def test_a_sentencepiece_model_without_a_begin_token(model, tmp_path):
+    with pytest.raises(InputError, match=r"no begin token .* or '' to go without"):
+        File(str(model / "t5.model")).train()
+    tokenizer = File(str(model / "t5.model"), begin="").train()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    encoded = Tokenizer.load(tmp_path / "tokenizer.json").encode("the hook", 12).tolist()
+    assert encoded[encoded.index(1) :] == [1] + [0] * (11 - encoded.index(1))
+
+
+def test_a_folder_and_what_is_no_tokenizer(model, tmp_path, monkeypatch):
+    words(tmp_path, ["[PAD]", "[CLS]", "[SEP]"])[0].rename(tmp_path / "tokenizer.json")
+    assert len(File(str(tmp_path)).train()) == 10
+    with pytest.raises(InputError, match=r"none/tokenizer.json: cannot be read|none: cannot be read"):
+        File(str(tmp_path / "none")).train()
+    for content in (b"", b"\x80\x04 a pickle", (model / "t5.model").read_bytes()[:100], b'{"no": 1}'):
+        (tmp_path / "other.model").write_bytes(content)
+        with pytest.raises(InputError, match=r"other.model: damaged or of another kind") as error:
+            File(str(tmp_path / "other.model")).train()
+        assert "\n" not in str(error.value)
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(InputError, match=r"pip install 'contrastive-jax\[text\]'"):
+        File(str(model / "t5.model")).train()
+
+
+def test_ids_are_those_of_the_library(tmp_path):
+    path, _ = words(tmp_path, ["[PAD]", "[CLS]", "[SEP]"], template(["[CLS]"], ["[SEP]"]), "[PAD]")
+    library = tokenizers.Tokenizer.from_file(str(path))
+    library.enable_truncation(7)
+    library.enable_padding(pad_id=0, pad_token="[PAD]", length=7)
+    tokenizer = File(str(path)).train()
+    for text in ("", "a", "the small", "a b c d e f g h", " ".join(WORDS * 3)):
+        np.testing.assert_array_equal(tokenizer.encode(text, 7), library.encode(text).ids)
