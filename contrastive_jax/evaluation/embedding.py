@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,17 +12,22 @@ import jax
 import numpy as np
 
 from contrastive_jax.branches import Graph
+from contrastive_jax.configuration import nearest
 from contrastive_jax.data.examples import View, evaluate_view
-from contrastive_jax.data.records import Source
+from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.distributed.mesh import batch_shards, replicated
 from contrastive_jax.distributed.rows import local_rows, place
+from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
     from jaxtyping import Array, Float, PyTree
 
 
-@dataclass(frozen=True)
+KEPT_BYTES = 2**30  # of embeddings that an embedder remembers
+
+
+@dataclass(frozen=True, eq=False)
 class Listed:
     """A few records made on the spot, such as prompts, as a source."""
 
@@ -38,10 +44,40 @@ class Listed:
         return [record[name] for record in self.records]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The records of a source as a view sees them that reads the field `under`: there stands what the
+    record has in `field`, and nothing else."""
+
+    source: Source
+    field: str
+    under: str
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        record = self.source[index]
+        if self.field not in record:
+            raise BrokenRecord(f"it has no field {self.field!r}")
+        return {**record, self.under: record[self.field]}
+
+    def column(self, name: str) -> Sequence[Any]:
+        return self.source.column(self.field if name == self.under else name)
+
+
 class Embedder:
     """embed(branch, source, indices) -> [n, d]: the branch's embeddings, without training's randomness.
 
-    `between` is called after every batch; what it raises ends the evaluation.
+    A branch is named as in the config, or `branch.stage`: `branch.encoder` is what its encoder gives before
+    any head, `branch.HEAD` what that head of its gives; unit length where the branch is.
+
+    `between` is called after every batch; what it raises ends the evaluation. With `remember` the same
+    records of the same source (the very object) are embedded by a branch once, up to KEPT_BYTES of them.
     """
 
     def __init__(
@@ -52,21 +88,45 @@ class Embedder:
         mesh: Mesh,
         batch_size: int,
         between: Callable[[], None] = lambda: None,
+        remember: bool = False,
     ):
         self.graph, self.views, self.params, self.mesh, self.between = graph, views, params, mesh, between
         shards = batch_shards(mesh)
         self.batch_size = -(-batch_size // shards) * shards
-        self._embed = {
-            name: jax.jit(partial(_embed, graph, name), out_shardings=replicated(mesh))
-            for name in graph.branches
-        }
+        self.remember = remember
+        self._kept: dict[Any, np.ndarray] = {}
+        self._programs: dict[str, Callable] = {}
 
     def __call__(
         self, branch: str, source: Source, indices: Sequence[int] | None = None
     ) -> Float[np.ndarray, "n d"]:
         indices = range(len(source)) if indices is None else indices
-        view = self.views[self.graph.branches[branch].view]
-        parts = []
+        key = branch, source, np.asarray(indices, np.int64).tobytes() if self.remember else b""
+        return self._remembered(key, lambda: self._embedded(branch, source, indices))
+
+    def view(self, branch: str) -> View:
+        """The view that a branch reads, or that a stage of it does."""
+        return self.views[self.graph.branches[branch.partition(".")[0]].view]
+
+    def texts(self, branch: str, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
+        """The embeddings of texts that stand in no source."""
+        field = self.view(branch).field
+        listed = Listed("texts", [{field: text} for text in texts])
+        key = branch, tuple(texts) if self.remember else ()
+        return self._remembered(key, lambda: self._embedded(branch, listed, range(len(listed))))
+
+    def _remembered(self, key: Any, embedded: Callable[[], np.ndarray]) -> np.ndarray:
+        if not self.remember:
+            return embedded()
+        if key in self._kept:
+            return self._kept[key]
+        found = embedded()
+        if sum(z.nbytes for z in self._kept.values()) + found.nbytes <= KEPT_BYTES:
+            self._kept[key] = found
+        return found
+
+    def _embedded(self, branch: str, source: Source, indices: Sequence[int]) -> Float[np.ndarray, "n d"]:
+        view, program, parts = self.view(branch), self._program(branch), []
         for start in range(0, len(indices), self.batch_size):
             batch = indices[start : start + self.batch_size]
             rows = local_rows(self.mesh, self.batch_size)
@@ -75,10 +135,35 @@ class Embedder:
             examples = evaluate_view(source, view, [batch[row] for row in np.unique(wanted)])
             filled = examples[np.searchsorted(np.unique(wanted), wanted)]
             placed = place(self.mesh, self.batch_size, {"view": filled})["view"]
-            embedded = self._embed[branch](self.params, placed)
-            parts.append(np.asarray(embedded)[: len(batch)])
+            parts.append(np.asarray(program(self.params, placed))[: len(batch)])
             self.between()
         return np.concatenate(parts)
+
+    def _program(self, branch: str) -> Callable:
+        if branch not in self._programs:
+            stage = partial(_embed, *staged(self.graph, branch))
+            self._programs[branch] = jax.jit(stage, out_shardings=replicated(self.mesh))
+        return self._programs[branch]
+
+
+def staged(graph: Graph, name: str) -> tuple[Graph, str]:
+    """`branch.stage` as a graph whose branch ends there, and the branch's name.
+
+    Raises InputError for a name that is neither a branch nor a stage of one.
+    """
+    branch, dot, stage = name.partition(".")
+    if branch not in graph.branches:
+        raise InputError(f"branch {branch!r} is unknown; {nearest(branch, graph.branches)}")
+    if not dot:
+        return graph, branch
+    whole = graph.branches[branch]
+    stages = ("encoder", *whole.heads)
+    if stage not in stages:
+        raise InputError(f"branch {branch!r} has no stage {stage!r}; {nearest(stage, stages)}")
+    cut = dataclasses.replace(whole, heads=whole.heads[: stages.index(stage)])
+    heads = {head: graph.heads[head] for head in cut.heads}
+    encoders = {whole.encoder: graph.encoders[whole.encoder]}
+    return Graph({branch: cut}, encoders, heads, graph.views), branch
 
 
 def _embed(graph: Graph, name: str, params: PyTree, view: Array) -> Float[Array, "b d"]:

@@ -31,6 +31,7 @@ class Geometry:
 
     rows: str
     columns: str
+    source: str | None = None
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -39,6 +40,10 @@ class Geometry:
     @property
     def fields(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def sources(self) -> tuple[str | None, ...]:
+        return (self.source,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         if len(source) < 2:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import jax
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from contrastive_jax.data.records import Source
-from contrastive_jax.distributed.rows import place_everywhere
 from contrastive_jax.errors import InputError
-from contrastive_jax.similarity import top_k
+from contrastive_jax.evaluation.columns import column
+from contrastive_jax.evaluation.nearest import nearest_neighbours
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Int
 
     from contrastive_jax.evaluation.embedding import Embedder
 
@@ -45,6 +42,7 @@ class Retrieval:
     right: tuple[str, ...]
     group: str | None = None
     at: tuple[int, ...] = (1, 5, 10)
+    source: str | None = None
 
     def __post_init__(self):
         if not self.at or min(self.at) < 1:
@@ -59,6 +57,10 @@ class Retrieval:
     @property
     def fields(self) -> tuple[str, ...]:
         return self.right if self.group is None else (*self.right, self.group)
+
+    @property
+    def sources(self) -> tuple[str | None, ...]:
+        return (self.source,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         for query, answer in ((self.rows, self.columns), (self.columns, self.rows)):
@@ -91,29 +93,3 @@ class Retrieval:
                 f"no {self.group} in {source.name} has {max(members.values()) + 1} records to compare"
             )
         return order[starts + members[branch]]
-
-
-def nearest_neighbours(
-    queries: Float[np.ndarray, "n d"], corpus: Float[np.ndarray, "m d"], k: int, mesh: Any
-) -> Int[np.ndarray, "n k"]:
-    """The k rows of the corpus with the largest dot product, best first; never an n x m matrix."""
-    with jax.set_mesh(mesh):
-        return np.asarray(_search(*place_everywhere(mesh, (queries, corpus)), k))
-
-
-@partial(jax.jit, static_argnums=2)
-def _search(queries, corpus, k):
-    indices = top_k(_dot, queries, corpus, k=k)[1]
-    return jax.lax.with_sharding_constraint(indices, PartitionSpec())
-
-
-def _dot(rows, columns, shared):
-    return rows @ columns.T
-
-
-def column(source: Source, name: str) -> Any:
-    """One field of all records; InputError where the source has none of that name."""
-    try:
-        return source.column(name)
-    except KeyError:
-        raise InputError(f"{source.name} has no field {name!r}, which an evaluator asks for") from None

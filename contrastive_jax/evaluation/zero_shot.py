@@ -10,8 +10,9 @@ import numpy as np
 
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation.columns import column
 from contrastive_jax.evaluation.embedding import Listed
-from contrastive_jax.evaluation.retrieval import column, nearest_neighbours
+from contrastive_jax.evaluation.nearest import nearest_neighbours
 
 if TYPE_CHECKING:
     from contrastive_jax.evaluation.embedding import Embedder
@@ -35,6 +36,7 @@ class ZeroShot:
     templates: tuple[str, ...] = ("{}",)
     ignore: tuple[str, ...] = ()
     at_least: int = 1
+    source: str | None = None
 
     def __post_init__(self):
         if not self.templates or any("{}" not in template for template in self.templates):
@@ -47,6 +49,10 @@ class ZeroShot:
     @property
     def fields(self) -> tuple[str, ...]:
         return (self.label,)
+
+    @property
+    def sources(self) -> tuple[str | None, ...]:
+        return (self.source,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         labels = np.asarray(column(source, self.label))

@@ -8,9 +8,10 @@ from known_embeddings import KnownEmbeddings, on_sphere
 
 from contrastive_jax.data.views import Glyph, Text
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation import retrieval
+from contrastive_jax.evaluation import nearest
 from contrastive_jax.evaluation.embedding import Listed
-from contrastive_jax.evaluation.retrieval import Retrieval, nearest_neighbours
+from contrastive_jax.evaluation.nearest import nearest_neighbours
+from contrastive_jax.evaluation.retrieval import Retrieval
 
 
 def embedder(texts, images, devices=1):
@@ -127,7 +128,7 @@ def test_nearest_neighbours_are_those_of_a_sort(n, m, devices, seed):
 @pytest.mark.parametrize("devices", [1, 8])
 def test_nothing_of_queries_times_corpus_is_built(devices):
     n = 20_000
-    shape = jax.ShapeDtypeStruct((n, 8), jnp.float32)
+    side = {"z": jax.ShapeDtypeStruct((n, 8), jnp.float32), "within": jax.ShapeDtypeStruct((n,), jnp.int32)}
     with jax.set_mesh(embedder(None, None, devices).mesh):
-        compiled = retrieval._search.lower(shape, shape, 10).compile()
+        compiled = nearest._search.lower(side, side, 10).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / devices / 10

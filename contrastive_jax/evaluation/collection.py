@@ -1,0 +1,101 @@
+"""Reading a test collection in BEIR's layout: documents, queries, and which answers which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from contrastive_jax.data.files import read
+from contrastive_jax.errors import InputError
+
+
+class Texts(NamedTuple):
+    """Ids and what they stand for, in the order of the file."""
+
+    ids: list[str]
+    texts: list[str]
+
+
+def read_texts(path: str, fields: Sequence[str]) -> Texts:
+    """The records of `corpus.jsonl` or `queries.jsonl`: `_id`, and the fields joined by a blank.
+
+    A field of a field is `metadata.code`; one that is missing or null counts as empty.
+
+    Raises InputError for a file that cannot be read, a line that is no JSON object with an `_id`, a field
+    that is no text or that no record has, or an id that occurs twice.
+    """
+    ids, texts, seen = [], [], set()
+    for number, line in _lines(path):
+        try:
+            record = json.loads(line)
+            identifier = str(record["_id"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{path}, line {number}: no JSON object with an _id ({error})") from error
+        parts = [_field(record, field) for field in fields]
+        for field, part in zip(fields, parts):
+            if not isinstance(part, str | None):
+                raise InputError(f"{path}, line {number}: {field!r} is {type(part).__name__}, not a text")
+            if part is not None:
+                seen.add(field)
+        ids.append(identifier)
+        texts.append(" ".join(part.strip() for part in parts if part and part.strip()))
+    if len(set(ids)) < len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise InputError(f"{path}: the _id {twice!r} occurs more than once")
+    if not seen:
+        raise InputError(f"{path}: no record has any of the fields {', '.join(fields)}")
+    return Texts(ids, texts)
+
+
+def read_qrels(path: str) -> dict[str, dict[str, int]]:
+    """{query id: {document id: grade}} of `qrels/SPLIT.tsv`; a first line without a grade is a header.
+
+    Raises InputError for a file that cannot be read, a line that is not three columns with a whole number
+    last, or no judgement at all.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, line in _lines(path):
+        columns = line.rstrip("\r\n").split("\t")
+        try:
+            query, document, grade = columns
+            qrels.setdefault(query, {})[document] = int(grade)
+        except ValueError:
+            if number == 1 and len(columns) == 3:
+                continue
+            raise InputError(
+                f"{path}, line {number}: not query, document and a whole number between tabs: {line[:60]!r}"
+            ) from None
+    qrels = {query: answers for query, answers in qrels.items() if answers}
+    if not qrels:
+        raise InputError(f"{path}: holds no judgement")
+    return qrels
+
+
+def judged(queries: Texts, qrels: dict[str, dict[str, int]], path: str) -> Texts:
+    """The queries that have judgements, in the order of their file.
+
+    Raises InputError for a judgement of a query that is not there.
+    """
+    known = dict(zip(*queries))
+    missing = next((query for query in qrels if query not in known), None)
+    if missing is not None:
+        raise InputError(f"{path}: judges the query {missing!r}, which is not among the queries")
+    return Texts(*map(list, zip(*((i, text) for i, text in zip(*queries) if i in qrels))))
+
+
+def _field(record: dict[str, Any], name: str) -> Any:
+    value: Any = record
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    try:
+        content = read(path).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+    for number, line in enumerate(content.split("\n"), 1):
+        if line.strip():
+            yield number, line

@@ -1,0 +1,89 @@
+"""Retrieval by the letters and words alone: the honest baselines beside an embedding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from contrastive_jax.configuration import nearest
+from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation.libraries import library
+from contrastive_jax.evaluation.rankings import Ranking, ranking_of
+
+_BLOCK = 256  # queries whose scores of the whole corpus stand in memory at a time
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
+
+
+def rank(name: str, queries: Sequence[str], corpus: Sequence[str], depth: int) -> Ranking:
+    """The answers that a baseline of BASELINES gives; one that shares nothing with the query is none.
+
+    Raises InputError for an unknown name.
+    """
+    check_baselines((name,))
+    return BASELINES[name](list(queries), list(corpus), min(depth, len(corpus)))
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Raises InputError for a baseline that is not there."""
+    for name in names:
+        if name not in BASELINES:
+            raise InputError(f"baselines={name!r}: unknown; {nearest(name, BASELINES)}")
+
+
+def identifier_words(text: str) -> str:
+    """The text with its identifiers in their words: `readHTTPBody_now` is `read HTTP Body now`."""
+    return _HUMP.sub(" ", text)
+
+
+def _bm25(queries: list[str], corpus: list[str], depth: int, stopwords: str | None = "english") -> Ranking:
+    """BM25 as the bm25s library computes it by default (Lucene's variant, k1 1.5, b 0.75)."""
+    bm25s = library("bm25s")
+    known = bm25s.tokenize(corpus, stopwords=stopwords, show_progress=False)
+    asked = bm25s.tokenize(queries, stopwords=stopwords, return_ids=False, show_progress=False)
+    if not known.vocab or not any(known.ids):
+        return ranking_of([[]] * len(queries), depth)
+    index = bm25s.BM25()
+    index.index(known, show_progress=False)
+    answers, scores = index.retrieve(asked, k=depth, show_progress=False)
+    there = scores > 0
+    return Ranking(np.where(there, answers, -1).astype(np.int64), np.where(there, scores, -np.inf))
+
+
+def _bm25_identifiers(queries: list[str], corpus: list[str], depth: int) -> Ranking:
+    """BM25 of texts and code with identifiers split into their words; no word is too common to count."""
+    split = [[identifier_words(text) for text in texts] for texts in (queries, corpus)]
+    return _bm25(*split, depth, stopwords=None)
+
+
+def _tfidf(queries: list[str], corpus: list[str], depth: int, **settings) -> Ranking:
+    """Cosine of scikit-learn's TF-IDF vectors, fitted to the corpus, with logarithmic counts."""
+    text = library("sklearn.feature_extraction.text")
+    vectors = text.TfidfVectorizer(sublinear_tf=True, **settings)
+    try:
+        known = vectors.fit_transform(corpus)
+    except ValueError:  # a corpus without a word
+        return ranking_of([[]] * len(queries), depth)
+    asked, rows = vectors.transform(queries), []
+    for start in range(0, len(queries), _BLOCK):
+        scores = (asked[start : start + _BLOCK] @ known.T).toarray()
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        rows += [
+            [(j, s) for j, s in zip(order.tolist(), line[order].tolist()) if s > 0]
+            for order, line in zip(best, scores)
+        ]
+    return ranking_of(rows, depth)
+
+
+def _tfidf_characters(queries: list[str], corpus: list[str], depth: int) -> Ranking:
+    """TF-IDF of runs of 2 to 4 letters within words: it needs no word borders that a script may lack."""
+    return _tfidf(queries, corpus, depth, analyzer="char_wb", ngram_range=(2, 4))
+
+
+BASELINES: dict[str, Callable[[list[str], list[str], int], Ranking]] = {
+    "bm25": _bm25,
+    "bm25_identifiers": _bm25_identifiers,
+    "tfidf": _tfidf,
+    "tfidf_characters": _tfidf_characters,
+}
