@@ -8,6 +8,7 @@ from contrastive_jax.errors import InputError
 
 POOLINGS = ("cls", "mean", "map", "last")
 DTYPES = ("float32", "bfloat16")
+ACTIVATIONS = ("gelu_tanh", "gelu", "quick_gelu", "swiglu")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Architecture:
     dtype: str
     remat: bool
     unroll: int
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
+    first_norm: bool = False
+    layer_scale: float | None = None
+    registers: int = 0
 
 
 def dimensions(

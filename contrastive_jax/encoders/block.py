@@ -10,7 +10,7 @@ from flax import linen as nn
 from contrastive_jax.distributed.sharding import constrain
 from contrastive_jax.encoders.architecture import Architecture
 from contrastive_jax.encoders.dropout import drop_path, dropout, fold
-from contrastive_jax.encoders.linen import kernel, layer_norm, zeros
+from contrastive_jax.encoders.linen import kernel, layer_norm, named, zeros
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Key
@@ -47,23 +47,44 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two layers with a GELU (tanh form) between them."""
+    """Two layers with an activation between them: one of `ACTIVATIONS`, all but the last by element.
+
+    `swiglu`: the first layer has two halves, and silu(first half) * second half goes on (Shazeer 2020).
+    """
 
     architecture: Architecture
 
     @nn.compact
     def __call__(self, x: Float[Array, "B T W"]) -> Float[Array, "B T W"]:
         a, d = self.architecture, self.architecture.dimensions
-        into = nn.Dense(
-            d.mlp, dtype=a.dtype, kernel_init=kernel("embed", "mlp"), bias_init=zeros("mlp"), name="in"
+        gated = a.activation == "swiglu"
+        names = ("projections", "mlp") if gated else ("mlp",)
+        into = nn.DenseGeneral(
+            (2, d.mlp) if gated else d.mlp,
+            dtype=a.dtype,
+            kernel_init=kernel("embed", *names),
+            bias_init=zeros(*names),
+            name="in",
         )
         out = kernel("mlp", "embed", scale=0.5 / d.depth)
-        x = nn.gelu(constrain(into(x), (*TOKENS[: x.ndim - 1], "mlp")))
+        x = constrain(into(x), (*TOKENS[: x.ndim - 1], *names))
+        x = nn.silu(x[..., 0, :]) * x[..., 1, :] if gated else _ELEMENTWISE[a.activation](x)
         return nn.Dense(d.width, dtype=a.dtype, kernel_init=out, bias_init=zeros("embed"), name="out")(x)
 
 
+_ELEMENTWISE = {
+    "gelu_tanh": nn.gelu,
+    "gelu": lambda x: nn.gelu(x, approximate=False),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),  # of OpenAI's CLIP
+}
+
+
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + MLP(norm(x)); the drop-path rate grows linearly with depth."""
+    """x + attention(norm(x)), then x + MLP(norm(x)); the drop-path rate grows linearly with depth.
+
+    With `layer_scale` each of the two is multiplied by learned factors, one a feature, before it is added
+    (Touvron et al. 2021).
+    """
 
     architecture: Architecture
 
@@ -78,7 +99,10 @@ class Block(nn.Module):
         a = self.architecture
         keys = fold(keys, layer)
 
-        def residual(y: Array, site: int) -> Array:
+        def residual(y: Array, site: int, scale: str) -> Array:
+            if a.layer_scale is not None:
+                start = named(nn.initializers.constant(a.layer_scale), "embed")
+                y = y * self.param(scale, start, (a.dimensions.width,)).astype(y.dtype)
             y = dropout(y, a.dropout, fold(keys, 2 * site))
             if a.drop_path:
                 y = drop_path(
@@ -86,8 +110,9 @@ class Block(nn.Module):
                 )
             return y
 
-        y = layer_norm("attention_norm", a.dtype)(x)
-        x = constrain(x + residual(SelfAttention(a, name="attention")(y, mask), 0), TOKENS)
-        y = layer_norm("mlp_norm", a.dtype)(x)
-        x = constrain(x + residual(MLP(a, name="mlp")(y), 1), TOKENS)
+        y = layer_norm("attention_norm", a.dtype, a.epsilon)(x)
+        y = SelfAttention(a, name="attention")(y, mask)
+        x = constrain(x + residual(y, 0, "attention_scale"), TOKENS)
+        y = layer_norm("mlp_norm", a.dtype, a.epsilon)(x)
+        x = constrain(x + residual(MLP(a, name="mlp")(y), 1, "mlp_scale"), TOKENS)
         return x, None

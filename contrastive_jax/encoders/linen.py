@@ -78,7 +78,7 @@ def zeros(*names: str | None) -> Any:
     return named(nn.initializers.zeros, *names)
 
 
-def layer_norm(name: str, dtype: str) -> nn.LayerNorm:
+def layer_norm(name: str, dtype: str, epsilon: float = 1e-6) -> nn.LayerNorm:
     """Layer normalisation with float32 statistics."""
     ones = named(nn.initializers.ones, "embed")
-    return nn.LayerNorm(epsilon=1e-6, dtype=dtype, scale_init=ones, bias_init=zeros("embed"), name=name)
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, scale_init=ones, bias_init=zeros("embed"), name=name)

@@ -72,4 +72,4 @@ class AttentionPooling(nn.Module):
             name="out",
         )(y[:, 0])
         y = constrain(y, ("batch", "features"))
-        return y + MLP(a, name="mlp")(layer_norm("norm", a.dtype)(y))
+        return y + MLP(a, name="mlp")(layer_norm("norm", a.dtype, a.epsilon)(y))

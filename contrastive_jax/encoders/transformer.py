@@ -9,7 +9,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from contrastive_jax.distributed.sharding import constrain
-from contrastive_jax.encoders.architecture import DTYPES, POOLINGS, Architecture, dimensions, one_of, rate
+from contrastive_jax.encoders.architecture import (
+    ACTIVATIONS,
+    DTYPES,
+    POOLINGS,
+    Architecture,
+    dimensions,
+    one_of,
+    rate,
+)
 from contrastive_jax.encoders.block import TOKENS, Block
 from contrastive_jax.encoders.dropout import dropout, fold
 from contrastive_jax.encoders.linen import Boundary, Encoded, layer_norm, named, zeros
@@ -33,6 +41,11 @@ class TransformerEncoder(Boundary):
         dtype: `float32` or `bfloat16` for computing; parameters, statistics and embeddings are float32.
         remat: recompute each block in the backward pass, keeping only its input.
         unroll: blocks in one step of the scan over blocks; None unrolls up to 4 and scans more singly.
+        activation: of the MLPs: `gelu_tanh` (GELU, tanh form), `gelu` (exact), `quick_gelu`
+            (x sigmoid(1.702 x)), `swiglu` (gated, two matrices in).
+        epsilon: what layer normalisation adds to variances.
+        first_norm: a layer normalisation between the positions and the first block, as in CLIP.
+        layer_scale: the first value of learned factors on the residual branches; None has none.
     """
 
     size: str = "B"
@@ -46,22 +59,41 @@ class TransformerEncoder(Boundary):
     dtype: str = "float32"
     remat: bool = False
     unroll: int | None = None
+    activation: str = "gelu_tanh"
+    epsilon: float = 1e-6
+    first_norm: bool = False
+    layer_scale: float | None = None
 
     def __post_init__(self) -> None:
         one_of("pooling", self.pooling, POOLINGS)
         one_of("dtype", self.dtype, DTYPES)
+        one_of("activation", self.activation, ACTIVATIONS)
+        if self.epsilon <= 0:
+            raise InputError(f"epsilon: {self.epsilon} is not possible; it must be more than 0")
         rate("dropout", self.dropout)
         rate("drop_path", self.drop_path)
         if self.unroll is not None and self.unroll < 1:
             raise InputError(f"unroll: {self.unroll} is not possible; it must be at least 1")
         self.architecture()
 
-    def architecture(self, causal: bool = False) -> Architecture:
+    def architecture(self, causal: bool = False, registers: int = 0) -> Architecture:
         """The dimensions and options with the size's table looked up."""
         d = dimensions(self.size, self.width, self.depth, self.heads, self.mlp)
         unroll = self.unroll or (d.depth if d.depth <= 4 else 1)
         return Architecture(
-            d, self.pooling, causal, self.dropout, self.drop_path, self.dtype, self.remat, unroll
+            d,
+            self.pooling,
+            causal,
+            self.dropout,
+            self.drop_path,
+            self.dtype,
+            self.remat,
+            unroll,
+            self.activation,
+            self.epsilon,
+            self.first_norm,
+            self.layer_scale,
+            registers,
         )
 
     def apply(self, params: Any, view: Array, *, train: bool, key: Key[Array, "B"] | None) -> Encoded:
@@ -82,7 +114,7 @@ class TransformerEncoder(Boundary):
 
 
 class Transformer(nn.Module):
-    """Class token, learned positions, a scan over blocks, final norm and pooling.
+    """Class token, learned positions, registers, a scan over blocks, final norm and pooling.
 
     Matrices start from a truncated normal of variance 1 / fan_in, those that write to the residual
     stream of 1 / (2 depth fan_in) as in GPT-2 and CLIP, so that its size does not grow with depth;
@@ -111,16 +143,34 @@ class Transformer(nn.Module):
         start = named(nn.initializers.normal(d.width**-0.5), "length", "embed")
         position = self.param("position", start, (self.length + first, d.width))
         x = constrain(x + position[: x.shape[1]].astype(x.dtype), TOKENS)
+        if a.registers:
+            x, real, pool_mask = self.with_registers(x, real, pool_mask, first)
+        if a.first_norm:
+            x = constrain(layer_norm("first_norm", a.dtype, a.epsilon)(x), TOKENS)
         x = dropout(x, a.dropout, fold(keys, d.depth))
         blocks = stack(a, name="blocks")
         x, _ = blocks(x, jnp.arange(d.depth), None if mask is None else real, keys)
-        x = constrain(layer_norm("norm", a.dtype)(x), TOKENS)
+        x = constrain(layer_norm("norm", a.dtype, a.epsilon)(x), TOKENS)
         if a.pooling == "map":
             embedding = AttentionPooling(a, name="pooling")(x, real)
         else:
             embedding = pool(a.pooling, x, real, pool_mask)
         embedding = constrain(embedding.astype(jnp.float32), ("batch", "features"))
         return Encoded(embedding, x, real, pool_mask, {})
+
+    def with_registers(
+        self, x: Float[Array, "B T W"], real: Bool[Array, "B T"], pool_mask: Bool[Array, "B T"], at: int
+    ) -> tuple[Float[Array, "B S W"], Bool[Array, "B S"], Bool[Array, "B S"]]:
+        """Learned tokens without a position, after the class token if any (Darcet et al. 2024)."""
+        count, width = self.architecture.registers, x.shape[2]
+        tokens = self.param("registers", named(nn.initializers.normal(0.02), None, "embed"), (count, width))
+        tokens = jnp.broadcast_to(tokens.astype(x.dtype), (x.shape[0], count, width))
+
+        def put(whole: Array, new: Array) -> Array:
+            return jnp.concatenate([whole[:, :at], new, whole[:, at:]], axis=1)
+
+        ones = jnp.ones((x.shape[0], count), bool)
+        return put(x, tokens), put(real, ones), put(pool_mask, ~ones)
 
 
 def stack(architecture: Architecture, name: str | None = None) -> nn.Module:
