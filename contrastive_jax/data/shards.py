@@ -1,0 +1,144 @@
+"""One ArrayRecord shard of a source: a run of its records, written whole or not at all."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from contrastive_jax.data.pictures import is_picture, look, shrink
+from contrastive_jax.data.records import BrokenRecord, Source
+from contrastive_jax.data.serialization import encode
+from contrastive_jax.data.sources import open_source
+
+# Each record in a group of its own: that is what makes reading one of them cheap.
+_OPTIONS = "group_size:1"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a folder of shards is made of: `records` records of a source, cut into `shards` runs of nearly
+    the same length; resize: the length of the shorter side of larger pictures, or None."""
+
+    source: str
+    records: int
+    shards: int
+    resize: int | None = None
+
+    def run(self, shard: int) -> range:
+        """The records of a shard."""
+        return range(self.records * shard // self.shards, self.records * (shard + 1) // self.shards)
+
+    def name(self, shard: int) -> str:
+        """The file of a shard: records-00003-of-00010.arrayrecord."""
+        return f"records-{shard:05d}-of-{self.shards:05d}.arrayrecord"
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def write_shard(plan: Plan, folder: str, shard: int) -> dict[str, Any]:
+    """Writes a shard into the folder, and beside it what it returns, under the name that `summary` reads.
+
+    The file appears by a rename, and the summary after it: a kill leaves neither half written. A record
+    that cannot be read, or whose picture cannot be decoded, is left out.
+
+    Returns:
+        {"file", "records", "bytes", "sha256", "broken": [{"record", "why"}]}.
+
+    Raises:
+        InputError: a field of a record is of a type that cannot be written.
+        OSError: the shard cannot be written.
+    """
+    final = Path(folder) / plan.name(shard)
+    partial = final.with_name(f".{final.name}.partial")
+    try:
+        count, broken = _write(_opened(plan.source), plan, partial, shard)
+        found = {"file": final.name, "records": count, "bytes": partial.stat().st_size}
+        found |= {"sha256": _digest(partial), "broken": broken}
+        os.replace(partial, final)
+        write_atomically(summary_path(final), json.dumps(found).encode())
+    finally:
+        partial.unlink(missing_ok=True)
+    return found
+
+
+def summary(plan: Plan, folder: str | Path, shard: int) -> dict[str, Any] | None:
+    """What `write_shard` returned for a shard that is there whole; None for another."""
+    final = Path(folder) / plan.name(shard)
+    try:
+        found = json.loads(summary_path(final).read_bytes())
+        return found if found["bytes"] == final.stat().st_size else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def summary_path(file: Path) -> Path:
+    """Where the summary of a shard lies until all are done."""
+    return file.with_name(f".{file.name}.json")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that is there whole or not at all, whenever the process dies."""
+    partial = path.with_name(f"{path.name}.partial")
+    with open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(spec: str) -> Source:
+    return open_source(spec)
+
+
+def _write(source: Source, plan: Plan, path: Path, shard: int) -> tuple[int, list[dict[str, Any]]]:
+    from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+
+    count, broken = 0, []
+    writer = ArrayRecordWriter(str(path), _OPTIONS)
+    try:
+        for index in plan.run(shard):
+            try:
+                record = prepared(source[index], plan.resize)
+            except BrokenRecord as error:
+                broken.append({"record": index, "why": str(error)})
+                continue
+            writer.write(encode(record))
+            count += 1
+    finally:
+        writer.close()
+    reader = ArrayRecordReader(str(path))
+    # A full disk goes unnoticed by the writer.
+    if not reader.ok() or reader.num_records() != count:
+        raise OSError(f"{path} was not written whole (is the disk full?)")
+    reader.close()
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+    return count, broken
+
+
+def prepared(record: dict[str, Any], resize: int | None) -> dict[str, Any]:
+    """A record as it is written: without its number, its pictures decoded once, and made smaller.
+
+    Raises:
+        BrokenRecord: a picture cannot be decoded.
+    """
+    fields = {name: value for name, value in record.items() if name != "record"}
+    for name, value in fields.items():
+        if is_picture(name, value):
+            if resize is None:
+                look(value)
+            else:
+                fields[name] = shrink(value, resize)
+    return fields
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
