@@ -60,7 +60,10 @@ FAMILIES = {
     "modernbert": "modernbert",
 }
 # Fields that change what an encoder computes, but no shape.
-_SILENT = ("activation", "epsilon", "heads", "causal", "pooling", "padding", "end")
+_SILENT = (
+    *("activation", "epsilon", "heads", "causal", "pooling", "padding", "end"),
+    *("offset", "window", "every", "theta", "local_theta"),
+)
 
 
 def architecture(path: str | Path | Weights, part: str) -> dict[str, Any]:
@@ -101,6 +104,8 @@ def head(path: str | Path | Weights, part: str) -> dict[str, Float[np.ndarray, "
     """The projection after the encoder, {"kernel": [in, out]} and maybe "bias"; None if there is none."""
     weights, family = _opened(path, part)
     table = family.head(weights, part)
+    if table is not None and table.folder is not None:
+        weights = read(table.folder)
     if table is None or not all(name in weights for row in table.rows for name in row.theirs):
         return None
     loaded = [row.transform.load(*(weights[name] for name in row.theirs)) for row in table.rows]

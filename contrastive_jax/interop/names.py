@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -43,19 +44,24 @@ class Row(NamedTuple):
     """ours: paths of parameters, joined by "/"; theirs: names of tensors.
 
     Where a name of theirs has `{layer}`, ours have a leading axis of layers, and the transform is of one.
+    The layers before `first` have no such tensors; ours are `fill` there.
     """
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
     transform: Transform = SAME
+    first: int = 0
+    fill: float = 0.0
 
 
 class Table(NamedTuple):
     """rows: of one encoder, or one head. ignored: patterns (fnmatch) of names in the file that are not
-    of it: another part's, or nothing that an embedding depends on."""
+    of it: another part's, or nothing that an embedding depends on. folder: where the tensors are, if not
+    with the weights that the table was made for."""
 
     rows: tuple[Row, ...]
     ignored: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 def load(table: Table, weights: Weights, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
@@ -84,12 +90,14 @@ def load(table: Table, weights: Weights, shapes: Mapping[str, tuple[int, ...]]) 
         raise InputError(f"{weights.folder}: weights of another architecture: {words}")
     flat: dict[str, np.ndarray] = {}
     for row in table.rows:
-        arrays = [
+        depth = _depth(row, shapes)
+        layers = [
             row.transform.load(*(weights[name.replace(LAYER, str(i))] for name in row.theirs))
-            for i in range(_depth(row, shapes) or 1)
+            for i in range(row.first, depth or 1)
         ]
-        whole = [np.stack(each) for each in zip(*arrays)] if _depth(row, shapes) else arrays[0]
-        flat.update(zip(row.ours, whole))
+        for path, arrays in zip(row.ours, zip(*layers) if layers else ((),) * len(row.ours)):
+            without = [np.full(shapes[path][1:], row.fill, np.float32)] * row.first
+            flat[path] = np.stack(without + list(arrays)) if depth else arrays[0]
     return flat
 
 
@@ -99,7 +107,7 @@ def save(rows: Iterable[Row], flat: Mapping[str, np.ndarray]) -> dict[str, np.nd
     for row in rows:
         ours = [np.asarray(flat[path], np.float32) for path in row.ours]
         if any(LAYER in name for name in row.theirs):
-            for i in range(len(ours[0])):
+            for i in range(row.first, len(ours[0])):
                 names = [name.replace(LAYER, str(i)) for name in row.theirs]
                 tensors.update(zip(names, row.transform.save(*(array[i] for array in ours))))
         else:
@@ -143,6 +151,5 @@ def _their_shapes(row: Row, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, 
     theirs = [array.shape for array in row.transform.save(*zeros)]
     if depth is None:
         return dict(zip(row.theirs, theirs))
-    return {
-        name.replace(LAYER, str(i)): shape for i in range(depth) for name, shape in zip(row.theirs, theirs)
-    }
+    layers = range(row.first, depth)
+    return {name.replace(LAYER, str(i)): shape for i in layers for name, shape in zip(row.theirs, theirs)}
