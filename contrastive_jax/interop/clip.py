@@ -1,0 +1,174 @@
+"""CLIP as transformers has it (Radford et al. 2021): CLIPModel, and either of its towers alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from contrastive_jax.errors import InputError
+from contrastive_jax.interop.names import LAYER, Row, Table
+from contrastive_jax.interop.reading import Weights
+from contrastive_jax.interop.rows import BLOCKS, attention, dense, norm, one
+from contrastive_jax.interop.transforms import TRANSPOSED, patches
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "image": dict(
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        num_channels=3,
+        image_size=224,
+        patch_size=32,
+        hidden_act="quick_gelu",
+        layer_norm_eps=1e-5,
+    ),
+    "text": dict(
+        vocab_size=49408,
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=8,
+        max_position_embeddings=77,
+        hidden_act="quick_gelu",
+        layer_norm_eps=1e-5,
+        eos_token_id=49407,
+    ),
+}
+ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IGNORED = ("*position_ids", "logit_scale", "logit_bias")
+OTHER = {"image": ("text_model.*", "*_projection.weight"), "text": ("vision_model.*", "*_projection.weight")}
+
+
+def settings(weights: Weights, part: str, defaults: dict[str, dict[str, Any]] = DEFAULTS) -> dict[str, Any]:
+    """The part's own section of the config, with the library's defaults for what it leaves out.
+
+    Raises InputError if the weights are of the other part alone.
+    """
+    kind = weights.config["model_type"]
+    alone = {"vision_model": "image", "text_model": "text"}.get(kind.partition("_")[2])
+    if alone not in (None, part):
+        raise InputError(f"{weights.folder}: a {kind} has no {part} encoder")
+    key = {"image": "vision_config", "text": "text_config"}[part]
+    given = weights.config if alone else weights.config.get(key) or {}
+    older = (
+        {} if alone else weights.config.get(f"{key}_dict") or {}
+    )  # says the same in old files, where it is
+    return {**defaults[part], **given, **{k: v for k, v in older.items() if v is not None}}
+
+
+def normalization(weights: Weights, mean: tuple, std: tuple) -> dict[str, tuple[float, ...]]:
+    """The mean and deviation of `preprocessor_config.json`, or else these."""
+    found = weights.json("preprocessor_config.json") or {}
+    return {"mean": tuple(found.get("image_mean", mean)), "std": tuple(found.get("image_std", std))}
+
+
+def activation(weights: Weights, name: str) -> str:
+    """Our name of an activation of theirs; InputError for one that we do not have."""
+    if name not in ACTIVATIONS:
+        raise InputError(f"{weights.folder}: hidden_act {name!r} is not one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def tower(weights: Weights, found: dict[str, Any]) -> dict[str, Any]:
+    """The fields that images and text share."""
+    return dict(
+        width=found["hidden_size"],
+        depth=found["num_hidden_layers"],
+        heads=found["num_attention_heads"],
+        mlp=found["intermediate_size"],
+        activation=activation(weights, found["hidden_act"]),
+        epsilon=float(found["layer_norm_eps"]),
+    )
+
+
+def architecture(weights: Weights, part: str) -> dict[str, Any]:
+    found = settings(weights, part)
+    if part == "image":
+        return dict(
+            kind="vision_transformer",
+            **tower(weights, found),
+            patch=found["patch_size"],
+            patch_bias=False,
+            pooling="cls",
+            first_norm=True,
+            **normalization(weights, MEAN, STD),
+        )
+    # Files of before 2023 say 2 for the end, and pool the highest id, which is the vocabulary's last.
+    end = found["eos_token_id"]
+    return dict(
+        kind="text_transformer",
+        **tower(weights, found),
+        vocabulary=found["vocab_size"],
+        length=found["max_position_embeddings"],
+        causal=True,
+        pooling="last",
+        end=found["vocab_size"] - 1 if end == 2 else end,
+    )
+
+
+def example(
+    weights: Weights, part: str, defaults: dict[str, dict[str, Any]] = DEFAULTS
+) -> jax.ShapeDtypeStruct:
+    found = settings(weights, part, defaults)
+    if part == "text":
+        return jax.ShapeDtypeStruct((1, found["max_position_embeddings"]), jnp.int32)
+    side = found["image_size"]
+    return jax.ShapeDtypeStruct((1, side, side, found["num_channels"]), jnp.float32)
+
+
+def prefix(weights: Weights, part: str) -> str:
+    """What their names begin with: nothing where the tower is alone, in some versions."""
+    start = {"image": "vision_model.", "text": "text_model."}[part]
+    return start if any(name.startswith(start) for name in weights.names) else ""
+
+
+def table(weights: Weights, part: str, encoder: Any) -> Table:
+    make = image_rows if part == "image" else text_rows
+    return Table(tuple(make(prefix(weights, part), encoder)), IGNORED + OTHER[part])
+
+
+def head(weights: Weights, part: str) -> Table | None:
+    return Table((head_row(part),))
+
+
+def head_row(part: str) -> Row:
+    return one("kernel", f"{'visual' if part == 'image' else 'text'}_projection.weight", TRANSPOSED)
+
+
+def block_rows(prefix: str, heads: int) -> list[Row]:
+    """The blocks, whose names CLIP and SigLIP share."""
+    layer = f"{prefix}encoder.layers.{LAYER}"
+    each = [f"{layer}.self_attn.{name}_proj" for name in "qkv"]
+    return [
+        *norm(f"{BLOCKS}/attention_norm", f"{layer}.layer_norm1"),
+        *attention(f"{BLOCKS}/attention", each, f"{layer}.self_attn.out_proj", heads),
+        *norm(f"{BLOCKS}/mlp_norm", f"{layer}.layer_norm2"),
+        *dense(f"{BLOCKS}/mlp/in", f"{layer}.mlp.fc1"),
+        *dense(f"{BLOCKS}/mlp/out", f"{layer}.mlp.fc2"),
+    ]
+
+
+def image_rows(prefix: str, encoder: Any) -> list[Row]:
+    heads = encoder.architecture().dimensions.heads
+    return [
+        one("patches/kernel", f"{prefix}embeddings.patch_embedding.weight", patches(encoder.patch)),
+        one("transformer/class_token", f"{prefix}embeddings.class_embedding"),
+        one("transformer/position", f"{prefix}embeddings.position_embedding.weight"),
+        *norm("transformer/first_norm", f"{prefix}pre_layrnorm"),
+        *block_rows(prefix, heads),
+        *norm("transformer/norm", f"{prefix}post_layernorm"),
+    ]
+
+
+def text_rows(prefix: str, encoder: Any) -> list[Row]:
+    heads = encoder.architecture().dimensions.heads
+    return [
+        one("words/embedding", f"{prefix}embeddings.token_embedding.weight"),
+        one("transformer/position", f"{prefix}embeddings.position_embedding.weight"),
+        *block_rows(prefix, heads),
+        *norm("transformer/norm", f"{prefix}final_layer_norm"),
+    ]

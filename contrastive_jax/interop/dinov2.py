@@ -1,0 +1,80 @@
+"""DINOv2 as transformers has it (Oquab et al. 2023), with or without registers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from contrastive_jax.interop import clip, vit
+from contrastive_jax.interop.names import LAYER, Row, Table
+from contrastive_jax.interop.reading import Weights
+from contrastive_jax.interop.rows import BLOCKS, dense, gated, norm, one
+from contrastive_jax.interop.transforms import squeezed
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "image": {
+        **vit.DEFAULTS["image"],
+        "patch_size": 14,
+        "layer_norm_eps": 1e-6,
+        "mlp_ratio": 4,
+        "layerscale_value": 1.0,
+        "use_swiglu_ffn": False,
+        "num_register_tokens": 4,
+    }
+}
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IGNORED = ("*mask_token", "classifier.*")
+
+
+def settings(weights: Weights, part: str) -> dict[str, Any]:
+    found = vit.settings(weights, part, DEFAULTS)
+    found["intermediate_size"] = int(found["hidden_size"] * found["mlp_ratio"])
+    if found["use_swiglu_ffn"]:  # two thirds, to the next multiple of 8
+        found["intermediate_size"] = (found["intermediate_size"] * 2 // 3 + 7) // 8 * 8
+    return found
+
+
+def architecture(weights: Weights, part: str) -> dict[str, Any]:
+    found = settings(weights, part)
+    section = dict(
+        kind="vision_transformer",
+        **clip.tower(weights, found),
+        patch=found["patch_size"],
+        pooling="cls",
+        layer_scale=float(found["layerscale_value"]),
+        registers=found["num_register_tokens"] if "registers" in found["model_type"] else 0,
+        **clip.normalization(weights, MEAN, STD),
+    )
+    return {**section, "activation": "swiglu"} if found["use_swiglu_ffn"] else section
+
+
+def example(weights: Weights, part: str) -> jax.ShapeDtypeStruct:
+    return clip.example(weights, part, DEFAULTS)
+
+
+def table(weights: Weights, part: str, encoder: Any) -> Table:
+    return Table(tuple(image_rows(vit.prefix(weights), encoder)), IGNORED)
+
+
+def head(weights: Weights, part: str) -> Table | None:
+    return None
+
+
+def image_rows(prefix: str, encoder: Any) -> list[Row]:
+    layer = f"{prefix}encoder.layer.{LAYER}"
+    swiglu = encoder.activation == "swiglu"
+    into, out = ("weights_in", "weights_out") if swiglu else ("fc1", "fc2")
+    registers = one("transformer/registers", f"{prefix}embeddings.register_tokens", squeezed(1))
+    return [
+        *vit.embedding_rows(prefix, encoder),
+        *([registers] if encoder.registers else []),
+        *norm(f"{BLOCKS}/attention_norm", f"{layer}.norm1"),
+        *vit.attention_rows(layer, encoder.architecture().dimensions.heads),
+        one(f"{BLOCKS}/attention_scale", f"{layer}.layer_scale1.lambda1"),
+        *norm(f"{BLOCKS}/mlp_norm", f"{layer}.norm2"),
+        *(gated if swiglu else dense)(f"{BLOCKS}/mlp/in", f"{layer}.mlp.{into}"),
+        *dense(f"{BLOCKS}/mlp/out", f"{layer}.mlp.{out}"),
+        one(f"{BLOCKS}/mlp_scale", f"{layer}.layer_scale2.lambda1"),
+        *norm("transformer/norm", f"{prefix}layernorm"),
+    ]
