@@ -84,16 +84,18 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     np.savez(buffer, **arrays)
     content = buffer.getvalue()
     line = f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"
-    _replace(path, content)
-    _replace(_checksum_path(path), line.encode())
+    replace(path, content)
+    replace(_checksum_path(path), line.encode())
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
+    """Writes a file at once or not at all; OSError where that fails."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)  # of a temporary file it is 0o600
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

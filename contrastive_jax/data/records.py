@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class BrokenRecord(InputError):  # noqa: N818
@@ -15,14 +15,41 @@ class BrokenRecord(InputError):  # noqa: N818
 
 
 class Source(Protocol):
-    """A random-access sequence of records; it pickles small, and workers open it anew."""
+    """A random-access sequence of records; it pickles small, and workers open it anew.
+
+    Every record has ``key``, a name of its own, and ``record``, its number in the source.
+    """
 
     name: str
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One record.
+
+        Raises:
+            BrokenRecord: it cannot be read.
+            IndexError: there is none of this number.
+        """
+        ...
 
     def column(self, name: str) -> Sequence[Any]:
-        """One field of all records, in order, without the cost of making the records."""
+        """One field of all records, in order, without the cost of making the records.
+
+        A record that lacks the field, or is broken, gives an empty string.
+
+        Raises:
+            KeyError: no record has it, or it is a picture.
+        """
         ...
+
+
+def flatten(value: Mapping[str, Any], start: str = "") -> dict[str, Any]:
+    """Nested objects as one: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``; lists stay as they are."""
+    flat = {}
+    for name, inner in value.items():
+        if isinstance(inner, dict):
+            flat |= flatten(inner, f"{start}{name}.")
+        else:
+            flat[start + name] = inner
+    return flat

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.configuration import nearest
+from contrastive_jax.data.concatenation import Concatenation, Kept
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,47 +16,142 @@ if TYPE_CHECKING:
     from contrastive_jax.data.records import Source
 
 _CHARACTERS = "_characters"
+_OPTIONS = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)$")  # a glob's ? has no = behind it
 
 
-def open_source(spec: str, **keywords: Any) -> Source:
-    """Opens ``kind:argument``.
+def open_source(spec: str) -> Source:
+    """Opens ``kind:argument``, or several of them: ``kind:argument + kind:argument``.
 
-    - ``glyphs`` or ``glyphs:train``, ``glyphs:held_out``, ``glyphs:all``: the embedded characters, a
-      record a picture; with ``_characters`` behind (``glyphs:held_out_characters``) one picture a
-      character.
-    - ``jsonl:path``: pictures and captions listed in a JSON-lines file.
+    - ``webdataset:PATTERN``, ``arrayrecord:PATTERN``, ``parquet:PATTERN``, ``jsonl:PATTERN``,
+      ``csv:PATTERN``: files by a path, a glob, braces (``{0000..0003}``) or a folder, local or in an object
+      store (``s3://``, ``gs://``);
+    - ``folder:PATH``: a folder of pictures, its subfolders being classes;
+    - ``tfds:NAME/SPLIT``: a data set that TFDS has prepared as ArrayRecord;
+    - ``beir:FOLDER/SPLIT``: the query and document pairs of a folder in BEIR's layout;
+    - ``glyphs``, ``glyphs:held_out``, ``glyphs:all``: the embedded characters, a record a picture; with
+      ``_characters`` behind (``glyphs:held_out_characters``) one picture a character;
+    - ``docstrings:train`` (``held_out``, ``all``): functions of the installed Python packages;
+    - ``digits:train`` (``held_out``, ``all``): scikit-learn's digits.
 
-    Args:
-        spec: the kind, and after a colon what it opens.
-        keywords: handed to the source's constructor.
+    Options follow a question mark, divided by ``&``: ``?keep=title,text`` leaves out records in which one
+    of the fields is missing or empty; others are those of the kind.
 
     Raises:
-        InputError: an unknown kind or split, or a file that cannot be read.
+        InputError: an unknown kind, split or option, or files that cannot be read.
     """
+    parts = [_open(part.strip()) for part in spec.split(" + ")]
+    return parts[0] if len(parts) == 1 else Concatenation(parts)
+
+
+def _open(spec: str) -> Source:
     kind, _, argument = spec.partition(":")
+    found = _OPTIONS.search(argument)
+    argument = argument[: found.start()] if found else argument
+    options = dict(each.split("=", 1) for each in found[1].split("&")) if found else {}
     if kind not in KINDS:
         raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-    return KINDS[kind](argument, **keywords)
+    keep = options.pop("keep", None)
+    known = list(inspect.signature(KINDS[kind]).parameters)[1:]
+    for option in options:
+        if option not in known:
+            raise InputError(
+                f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, 'keep'])}"
+            )
+    source = KINDS[kind](argument, **options)
+    return source if keep is None else Kept(source, [field for field in keep.split(",") if field])
 
 
-def _glyphs(argument: str, **keywords: Any) -> Source:
+def _split_of(kind: str, argument: str, known: list[str]) -> str:
+    split = argument or "train"
+    if split not in known:
+        raise InputError(f"source '{kind}:{argument}': unknown split {split!r}; {nearest(split, known)}")
+    return split
+
+
+def _glyphs(argument: str) -> Source:
     from contrastive_jax.data.glyphs import SPLITS, Glyphs
 
-    split = argument or "train"
     known = [split + ending for split in SPLITS for ending in ("", _CHARACTERS)]
-    if split not in known:
-        raise InputError(f"source 'glyphs:{argument}': unknown split {split!r}; {nearest(split, known)}")
-    if split.endswith(_CHARACTERS):
-        keywords["one_per_character"] = True
-    return Glyphs(split.removesuffix(_CHARACTERS), **keywords)
+    split = _split_of("glyphs", argument, known)
+    return Glyphs(split.removesuffix(_CHARACTERS), one_per_character=split.endswith(_CHARACTERS))
 
 
-def _jsonl(argument: str, **keywords: Any) -> Source:
-    from contrastive_jax.data.captions import Captions
+def _docstrings(argument: str) -> Source:
+    from contrastive_jax.data.docstrings import SPLITS, Docstrings
 
+    return Docstrings(_split_of("docstrings", argument, list(SPLITS)))
+
+
+def _digits(argument: str) -> Source:
+    from contrastive_jax.data.digits import SPLITS, Digits
+
+    return Digits(_split_of("digits", argument, list(SPLITS)))
+
+
+def _webdataset(argument: str) -> Source:
+    from contrastive_jax.data.webdataset import WebDataset
+
+    return WebDataset(_path("webdataset", argument))
+
+
+def _arrayrecord(argument: str) -> Source:
+    from contrastive_jax.data.arrayrecord import ArrayRecord
+
+    return ArrayRecord(_path("arrayrecord", argument))
+
+
+def _parquet(argument: str, columns: str = "", cache: str = "") -> Source:
+    from contrastive_jax.data.parquet import Parquet
+
+    return Parquet(_path("parquet", argument), columns, cache)
+
+
+def _jsonl(argument: str, image: str = "") -> Source:
+    from contrastive_jax.data.lines import JSONLines
+
+    return JSONLines(_path("jsonl", argument), image)
+
+
+def _csv(argument: str, image: str = "") -> Source:
+    from contrastive_jax.data.lines import CSV
+
+    return CSV(_path("csv", argument), image)
+
+
+def _folder(argument: str) -> Source:
+    from contrastive_jax.data.folders import Folder
+
+    return Folder(_path("folder", argument))
+
+
+def _tfds(argument: str, data_dir: str = "") -> Source:
+    from contrastive_jax.data.tfds import TFDS
+
+    return TFDS(_path("tfds", argument, "NAME/SPLIT"), data_dir)
+
+
+def _beir(argument: str) -> Source:
+    from contrastive_jax.data.beir import BEIR
+
+    return BEIR(_path("beir", argument, "FOLDER/SPLIT"))
+
+
+def _path(kind: str, argument: str, what: str = "path") -> str:
     if not argument:
-        raise InputError("source 'jsonl' names no file; write jsonl:path")
-    return Captions(argument, **keywords)
+        raise InputError(f"source {kind!r} names no file; write {kind}:{what}")
+    return argument
 
 
-KINDS: dict[str, Callable[..., Source]] = {"glyphs": _glyphs, "jsonl": _jsonl}
+KINDS: dict[str, Callable[..., Any]] = {
+    "arrayrecord": _arrayrecord,
+    "beir": _beir,
+    "csv": _csv,
+    "digits": _digits,
+    "docstrings": _docstrings,
+    "folder": _folder,
+    "glyphs": _glyphs,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+    "tfds": _tfds,
+    "webdataset": _webdataset,
+}

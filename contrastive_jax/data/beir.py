@@ -1,0 +1,113 @@
+"""Queries with their relevant documents, from a folder in the layout of BEIR."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING, Any
+
+from contrastive_jax.data import files
+from contrastive_jax.data.lines import JSONLines
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class BEIR:
+    """A random-access source of the (query, relevant document) pairs of one split.
+
+    The folder holds ``corpus.jsonl`` and ``queries.jsonl`` (``_id``, ``text``, the documents ``title`` too)
+    and ``qrels/SPLIT.tsv`` (query, document, grade; a header). Thakur et al. 2021, arXiv 2104.08663.
+
+    A record is ``{"query", "document" (title and text), "title", "text", "query_id", "document_id",
+    "grade": int, "query_number": int, "document_number": int (the same for equal ids), "key", "record"}``.
+    Pairs of grade 0 and pairs whose query or document is not there or empty are left out.
+
+    Args:
+        argument: ``FOLDER/SPLIT``. With ``corpus/LANG.jsonl`` instead of ``corpus.jsonl``, name the
+            languages of query and document: ``FOLDER/SPLIT:en`` or ``FOLDER/SPLIT:en-de``.
+
+    Raises:
+        InputError: a file is missing or damaged, or no pair is left.
+    """
+
+    def __init__(self, argument: str) -> None:
+        self.name, self._argument = f"beir:{argument}", argument
+        folder, _, split = argument.rpartition("/")
+        split, _, languages = split.partition(":")
+        query_language, _, document_language = languages.partition("-")
+        document_language = document_language or query_language
+        try:
+            self._queries = _texts(folder, "queries", query_language)
+            self._documents = _texts(folder, "corpus", document_language)
+            judged = _judgements(f"{folder}/qrels/{split}.tsv")
+        except InputError as error:
+            raise InputError(f"source {self.name!r}: {error}") from error
+        self._pairs = [
+            (query, document, grade)
+            for query, document, grade in judged
+            if grade > 0 and any(self._queries.get(query, ())) and any(self._documents.get(document, ()))
+        ]
+        if not self._pairs:
+            raise InputError(f"source {self.name!r}: no pair of a query and a document is left")
+        self._numbers = [
+            {name: n for n, name in enumerate(each)} for each in (self._queries, self._documents)
+        ]
+
+    def __reduce__(self) -> tuple[type[BEIR], tuple[str]]:
+        return BEIR, (self._argument,)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One pair; IndexError where there is none of this number."""
+        if not 0 <= index < len(self._pairs):
+            raise IndexError(f"record {index} of {len(self._pairs)}")
+        return {"record": index} | {name: make(self, *self._pairs[index]) for name, make in _FIELDS.items()}
+
+    def column(self, name: str) -> list[Any] | range:
+        """One field of all records; KeyError where there is none of this name."""
+        if name == "record":
+            return range(len(self))
+        return [_FIELDS[name](self, *pair) for pair in self._pairs]
+
+
+_FIELDS: dict[str, Callable[[BEIR, str, str, int], Any]] = {
+    "key": lambda beir, query, document, grade: f"{query}/{document}",
+    "query": lambda beir, query, document, grade: beir._queries[query][1],
+    "document": lambda beir, query, document, grade: " ".join(filter(None, beir._documents[document])),
+    "title": lambda beir, query, document, grade: beir._documents[document][0],
+    "text": lambda beir, query, document, grade: beir._documents[document][1],
+    "query_id": lambda beir, query, document, grade: query,
+    "document_id": lambda beir, query, document, grade: document,
+    "query_number": lambda beir, query, document, grade: beir._numbers[0][query],
+    "document_number": lambda beir, query, document, grade: beir._numbers[1][document],
+    "grade": lambda beir, query, document, grade: grade,
+}
+
+
+def _texts(folder: str, what: str, language: str) -> dict[str, tuple[str, str]]:
+    """{id: (title, text)}."""
+    source = JSONLines(f"{folder}/{what}/{language}.jsonl" if language else f"{folder}/{what}.jsonl")
+    found = {}
+    for index in range(len(source)):
+        record = source[index]
+        found[record["key"]] = tuple(str(record.get(name) or "").strip() for name in ("title", "text"))
+    return found
+
+
+def _judgements(path: str) -> list[tuple[str, str, int]]:
+    try:
+        lines = files.read(path).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path} ({getattr(error, 'strerror', None) or error})") from error
+    judged = []
+    for number, row in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+        try:
+            query, document, grade = row
+            judged.append((query, document, int(grade)))
+        except ValueError:
+            if number > 1 and row:
+                raise InputError(f"{path}, line {number}: not a query, a document and a grade") from None
+    return judged

@@ -1,0 +1,133 @@
+"""Sources made of other sources: one after another, or only some records of one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from contrastive_jax.configuration import nearest
+from contrastive_jax.data.files import Places
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jaxtyping import Bool, UInt8
+
+    from contrastive_jax.data.records import Source
+
+
+class Concatenation:
+    """The records of several sources, one source after another.
+
+    A record is its source's, with ``source`` (the number of the part), ``record`` (its number here) and
+    ``key`` (``part:key``, since two parts may use the same).
+
+    Args:
+        parts: at least one source.
+    """
+
+    def __init__(self, parts: Sequence[Source]) -> None:
+        self.parts = list(parts)
+        self.name = " + ".join(part.name for part in self.parts)
+        self._places = Places([len(part) for part in self.parts])
+
+    def __reduce__(self) -> tuple[type[Concatenation], tuple[list[Source]]]:
+        return Concatenation, (self.parts,)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One record; raises what its source does."""
+        part, row = self._places[index]
+        record = self.parts[part][row]
+        return record | {"source": part, "record": index, "key": f"{part}:{record['key']}"}
+
+    def column(self, name: str) -> Sequence[Any]:
+        """One field of all records; those of a part that has no such field give an empty string.
+
+        Raises:
+            KeyError: no part has it.
+        """
+        if name == "record":
+            return range(len(self))
+        if name == "source":
+            return np.repeat(np.arange(len(self.parts)), [len(part) for part in self.parts])
+        columns: list[Sequence[Any] | None] = []
+        for number, part in enumerate(self.parts):
+            try:
+                column = part.column(name)
+                columns.append([f"{number}:{key}" for key in column] if name == "key" else column)
+            except KeyError:
+                columns.append(None)
+        if all(column is None for column in columns):
+            raise KeyError(name)
+        filled = [[""] * len(part) if c is None else c for c, part in zip(columns, self.parts)]
+        return [value for column in filled for value in column]
+
+
+class Kept:
+    """Those records of a source in which some fields are there and not empty.
+
+    ``record`` is a record's number among the kept ones.
+
+    Args:
+        source: of which to keep some.
+        fields: all of them must be there; a string of white space alone, an empty list and null are not.
+        mask: what `fields` say, where that is known already (one bit a record).
+
+    Raises:
+        InputError: no record has such a field, or none is left.
+    """
+
+    def __init__(
+        self, source: Source, fields: Sequence[str], mask: UInt8[np.ndarray, " bytes"] | None = None
+    ):
+        self.name = f"{source.name}?keep={','.join(fields)}"
+        self._source, self._fields = source, tuple(fields)
+        if mask is None:
+            keep = np.ones(len(source), bool)
+            for field in fields:
+                keep &= self._filled(field)
+            if not keep.any():
+                raise InputError(f"source {self.name!r}: no record of {len(source)} is left")
+            mask = np.packbits(keep)
+        self._mask = mask
+        self._indices = np.flatnonzero(np.unpackbits(mask, count=len(source)))
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[Any, ...]]:
+        return Kept, (self._source, self._fields, self._mask)
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One record; raises what its source does."""
+        if not 0 <= index < len(self._indices):
+            raise IndexError(f"record {index} of {len(self._indices)}")
+        return self._source[int(self._indices[index])] | {"record": index}
+
+    def column(self, name: str) -> Sequence[Any]:
+        """One field of all kept records. See `records.Source.column`."""
+        if name == "record":
+            return range(len(self))
+        column = self._source.column(name)
+        if isinstance(column, np.ndarray):
+            return column[self._indices]
+        return [column[index] for index in self._indices.tolist()]
+
+    def _filled(self, field: str) -> Bool[np.ndarray, " N"]:
+        try:
+            column = self._source.column(field)
+        except KeyError:
+            known = self._source[0]
+            raise InputError(
+                f"source {self.name!r}: no field {field!r} to keep by; {nearest(field, known)}"
+            ) from None
+        return np.array([bool(v.strip()) if isinstance(v, str) else _there(v) for v in column], bool)
+
+
+def _there(value: Any) -> bool:
+    return value is not None and (not isinstance(value, (list, dict, bytes)) or len(value) > 0)

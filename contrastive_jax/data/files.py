@@ -1,0 +1,247 @@
+"""Files by their paths, on this machine or in an object store: which there are, and parts of them.
+
+A local path is opened and read as it is; ``s3://``, ``gs://`` and other addresses go through fsspec, with the
+store's usual environment variables (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``, ...).
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import glob
+import io
+import itertools
+import os
+import re
+import threading
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_PIECE = 1 << 24
+_KEPT_OPEN = 256  # files of one source at a time; the soft limit of a process is often 1024
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an address such as ``s3://bucket/name``."""
+    return bool(_REMOTE.match(path))
+
+
+def filesystem(path: str) -> Any:
+    """The fsspec file system of a remote path (fsspec keeps one for each process).
+
+    Raises:
+        InputError: its library is not installed, or nothing knows the protocol.
+    """
+    import fsspec
+
+    protocol = path.partition("://")[0]
+    try:
+        return fsspec.filesystem(protocol)
+    except ImportError as error:
+        raise InputError(f"{path}: {error}; pip install 'contrastive-jax[remote]'") from error
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def expand(pattern: str, ending: str) -> list[str]:
+    """The sorted paths that a pattern means: braces (``{0000..0003}``, ``{a,b}``), then globs.
+
+    Args:
+        pattern: a path, a glob, or braces; a folder means all files in it and below with the `ending`.
+        ending: such as ``.tar``.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not pattern:
+        raise InputError(f"no path; write one after the colon, such as shards/*{ending}")
+    paths = []
+    for part in _braces(pattern):
+        found = _remote_files(part, ending) if is_remote(part) else _local_files(part, ending)
+        if not found:
+            raise InputError(f"no file {part}")
+        paths += found
+    return paths
+
+
+def _braces(pattern: str) -> list[str]:
+    parts = _BRACES.split(pattern)  # text, inside, text, inside, ..., text
+    choices: list[list[str]] = [[parts[0]]]
+    for inside, text in zip(parts[1::2], parts[2::2]):
+        ends = _RANGE.fullmatch(inside)
+        if ends:
+            first, last = ends.groups()
+            names = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+        else:
+            names = inside.split(",") if "," in inside else [f"{{{inside}}}"]
+        choices += [names, [text]]
+    return ["".join(choice) for choice in itertools.product(*choices)]
+
+
+def _local_files(path: str, ending: str) -> list[str]:
+    path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        return sorted(glob.glob(f"{glob.escape(path)}/**/*{ending}", recursive=True))
+    return [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+
+
+def _remote_files(path: str, ending: str) -> list[str]:
+    system = filesystem(path)
+    with _naming(path):
+        system.invalidate_cache()
+        if not glob.has_magic(path) and system.isfile(path):
+            return [path]
+        below = path if glob.has_magic(path) else f"{path.rstrip('/')}/**/*{ending}"
+        return sorted(system.unstrip_protocol(name) for name in system.glob(below))
+
+
+def read(path: str) -> bytes:
+    """A whole file; OSError where that fails."""
+    if is_remote(path):
+        with _as_os_error(path):
+            return filesystem(path).cat_file(path)
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@contextlib.contextmanager
+def stream(path: str) -> Iterator[BinaryIO]:
+    """A file to be read from its beginning to its end, in large pieces where it is remote.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    with _naming(path):
+        if is_remote(path):
+            raw = filesystem(path).open(path, "rb", block_size=_PIECE, cache_type="readahead")
+            with io.BufferedReader(raw, _PIECE) as file:
+                yield file
+        else:
+            with open(path, "rb") as file:
+                yield file
+
+
+def stamp(path: str) -> list[Any]:
+    """[size, what changes when the file does]: the time of change, or the object's etag.
+
+    Raises:
+        InputError: there is no such file, or it cannot be looked at.
+    """
+    if not is_remote(path):
+        with _naming(path):
+            status = os.stat(path)
+        return [status.st_size, str(status.st_mtime_ns)]
+    with _naming(path):
+        details = filesystem(path).info(path)
+    kept = [details.get(name) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified")]
+    return [details["size"], str(next((value for value in kept if value), ""))]
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    try:
+        with _as_os_error(path):
+            yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot read {path} ({reason})") from error
+
+
+@contextlib.contextmanager
+def _as_os_error(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, InputError):
+        raise
+    except Exception as error:  # every store has errors of its own
+        raise OSError(f"{path}: {type(error).__name__}: {str(error).splitlines()[:1]}") from error
+
+
+class Parts:
+    """Parts of some files, by number and offset; for threads and forked processes alike.
+
+    Local files stay open (the first 256 of them) and are read by offset, so that nothing is shared but what
+    the system shares safely. It pickles as its paths.
+    """
+
+    def __init__(self, paths: Sequence[str]) -> None:
+        self.paths = list(paths)
+        self._remote = [is_remote(path) for path in self.paths]
+        self._open: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Parts], tuple[list[str]]]:
+        return Parts, (self.paths,)
+
+    def read(self, number: int, start: int, length: int) -> bytes:
+        """Bytes `start` to `start + length` of a file.
+
+        Raises:
+            OSError: they cannot be read, or the file ends before.
+        """
+        if self._remote[number]:
+            path = self.paths[number]
+            with _as_os_error(path):
+                content = filesystem(path).cat_file(path, start=start, end=start + length) if length else b""
+        else:
+            descriptor = self._open.get(number)
+            if descriptor is not None:
+                content = os.pread(descriptor, length, start)
+            else:
+                content = self._first_read(number, start, length)
+        if len(content) != length:
+            raise OSError(f"{self.paths[number]} ends at byte {start + len(content)}: it has changed")
+        return content
+
+    def _first_read(self, number: int, start: int, length: int) -> bytes:
+        descriptor = os.open(self.paths[number], os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(descriptor, length, start)
+        finally:
+            with self._lock:
+                keep = len(self._open) < _KEPT_OPEN and number not in self._open
+                if keep:
+                    self._open[number] = descriptor
+            if not keep:
+                os.close(descriptor)
+
+    def __del__(self) -> None:
+        for descriptor in getattr(self, "_open", {}).values():
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+class Places:
+    """Where the records of several files lie, one file's after another's."""
+
+    def __init__(self, counts: Sequence[int]) -> None:
+        self._starts = [0, *itertools.accumulate(counts)]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> tuple[int, int]:
+        """(number of the file, number of the record in it); IndexError where there is no such record."""
+        if not 0 <= index < self._starts[-1]:
+            raise IndexError(f"record {index} of {self._starts[-1]}")
+        file = bisect.bisect_right(self._starts, index) - 1
+        return file, index - self._starts[file]
+
+    def of_file(self, file: int) -> range:
+        """The numbers of a file's records."""
+        return range(self._starts[file], self._starts[file + 1])
+
+
+def names(paths: Sequence[str], ending: str) -> list[str]:
+    """Short names of files, different for different ones: their paths below the folder of all, no ending."""
+    if len(paths) == 1:
+        return [paths[0].rsplit("/", 1)[-1].removesuffix(ending)]
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return [path[len(folder) :].lstrip("/").removesuffix(ending) for path in paths]

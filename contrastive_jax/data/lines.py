@@ -1,0 +1,240 @@
+"""Records listed in JSON-lines and CSV files, with or without pictures that lie beside them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import os
+import zlib
+from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from contrastive_jax.data import files
+from contrastive_jax.data.indexes import indexed
+from contrastive_jax.data.records import BrokenRecord, flatten
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_WORTH_KEEPING = 1 << 24  # bytes of a file whose index is written down rather than made again
+_PATH_FIELDS = ("image", "file_name")
+_FIELD_LIMIT = 1 << 24  # characters of a CSV field
+
+
+class Lines:
+    """What JSON lines and CSV have in common: a record is a piece of a text file.
+
+    Only the offsets of the records are kept in memory; a file that ends in ``.gz`` is unpacked into it.
+
+    Args:
+        pattern: files: a path, a glob, braces, or a folder; local or remote.
+        image: the field that holds the path of the picture, relative to the file. By default ``image`` or
+            ``file_name``, where a record has one as a string.
+
+    Raises:
+        InputError: a file cannot be read, or there is no record.
+    """
+
+    kind: ClassVar[str]
+    ending: ClassVar[str]
+
+    def __init__(self, pattern: str, image: str = "") -> None:
+        self.name, self._arguments = f"{self.kind}:{pattern}", (pattern, image)
+        self._image = image
+        try:
+            self._paths = files.expand(pattern, self.ending)
+            self._unpacked = {n: _unpack(path) for n, path in enumerate(self._paths) if path.endswith(".gz")}
+            self._index = [self._indexed(number) for number in range(len(self._paths))]
+        except (InputError, OSError) as error:
+            raise InputError(f"source {self.name!r}: {error}") from error
+        self._parts = files.Parts(self._paths)
+        self._places = files.Places([len(index["starts"]) for index in self._index])
+        if not len(self._places):
+            raise InputError(
+                f"source {self.name!r}: {self._paths[0]} holds no line; it needs one record a line"
+            )
+
+    def __reduce__(self) -> tuple[type[Lines], tuple[str, ...]]:
+        return type(self), self._arguments
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one record.
+
+        Raises:
+            BrokenRecord: its line cannot be understood, or its picture cannot be read.
+            IndexError: there is none of this number.
+        """
+        file, row = self._places[index]
+        record = self._record(file, row, index)
+        for field in (self._image,) if self._image else _PATH_FIELDS:
+            if isinstance(record.get(field), str):
+                return record | {"image": self._picture(file, row, record[field])}
+        if self._image:
+            raise BrokenRecord(f"{self._where(file, row)}: {self._image!r} is missing or no path")
+        return record
+
+    def column(self, name: str) -> list[Any] | range:
+        """One field of all records; it reads no picture. See `records.Source.column`."""
+        if name == "record":
+            return range(len(self))
+        if name == "image":
+            raise KeyError(name)
+        values, seen = [], False
+        for index in range(len(self)):
+            try:
+                record = self._record(*self._places[index], index)
+            except BrokenRecord:
+                record = {}
+            seen |= name in record
+            values.append(record.get(name, ""))
+        if not seen:
+            raise KeyError(name)
+        return values
+
+    def _indexed(self, number: int) -> dict[str, Any]:
+        path = self._paths[number]
+        if number in self._unpacked:
+            return self._offsets(io.BytesIO(self._unpacked[number]))
+        if files.stamp(path)[0] > _WORTH_KEEPING:
+            return indexed(path, f"{self.kind} records 1", self._offsets_of)
+        return self._offsets_of(path)
+
+    def _offsets_of(self, path: str) -> dict[str, Any]:
+        with files.stream(path) as file:
+            return self._offsets(file)
+
+    def _record(self, file: int, row: int, index: int) -> dict[str, Any]:
+        start, end = (int(self._index[file][name][row]) for name in ("starts", "ends"))
+        if file in self._unpacked:
+            content = self._unpacked[file][start:end]
+        else:
+            try:
+                content = self._parts.read(file, start, end - start)
+            except OSError as error:
+                raise BrokenRecord(f"{self._where(file, row)}: cannot be read ({error})") from error
+        try:
+            record = self._parse(file, content)
+        except (ValueError, RecursionError, csv.Error) as error:
+            raise BrokenRecord(f"{self._where(file, row)}: {error}") from error
+        key = str(record.get("key", record.get("_id", index)))
+        return record | {"key": key, "record": index}
+
+    def _where(self, file: int, row: int) -> str:
+        line = f"line {self._index[file]['lines'][row] + 1}"
+        return line if len(self._paths) == 1 else f"{self._paths[file]}, {line}"
+
+    def _picture(self, file: int, row: int, path: str) -> bytes:
+        folder = self._paths[file].rpartition("/")[0]
+        if not files.is_remote(path):
+            path = f"{folder}/{path}" if files.is_remote(folder) else os.path.join(folder, path)
+        try:
+            return files.read(path)
+        except (OSError, ValueError) as error:
+            raise BrokenRecord(f"{self._where(file, row)}: cannot read the picture ({error})") from error
+
+    def _offsets(self, file: BinaryIO) -> dict[str, Any]:
+        """``starts``, ``ends`` (bytes) and ``lines`` (from 0) of the records, int64."""
+        raise NotImplementedError
+
+    def _parse(self, file: int, content: bytes) -> dict[str, Any]:
+        """The record that a piece of a file holds; ValueError or csv.Error where it holds none."""
+        raise NotImplementedError
+
+
+class JSONLines(Lines):
+    """A random-access source over files with a JSON object a line.
+
+    A record is what the object holds, nested objects flattened, with ``record`` and ``key`` (its own
+    ``key`` or ``_id``, else its number). A path under ``image`` or ``file_name`` makes ``image`` the bytes
+    of that picture. Blank lines are left out.
+    """
+
+    kind, ending = "jsonl", ".jsonl"
+
+    def _offsets(self, file: BinaryIO) -> dict[str, Any]:
+        at, places = 0, []
+        for number, line in enumerate(file):
+            if not line.isspace():
+                places.append((at, at + len(line), number))
+            at += len(line)
+        return _columns(places)
+
+    def _parse(self, file: int, content: bytes) -> dict[str, Any]:
+        try:
+            record = json.loads(content)
+        except ValueError as error:
+            raise ValueError(f"not JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise ValueError("not a JSON object")
+        return flatten(record)
+
+
+class CSV(Lines):
+    """A random-access source over CSV files with a header (``.tsv``: tabs between the fields).
+
+    A record is a row's fields as strings, with ``record`` and ``key`` as in `JSONLines`; a ``label`` that
+    is a whole number is one. A path under ``image`` or ``file_name`` makes ``image`` the bytes of that
+    picture. Fields in double quotes may hold line ends.
+    """
+
+    kind, ending = "csv", ".csv"
+
+    def _offsets(self, file: BinaryIO) -> dict[str, Any]:
+        at = 0
+
+        def lines() -> Iterator[str]:
+            nonlocal at
+            for line in file:
+                at += len(line)
+                yield line.decode("utf-8-sig" if at == len(line) else "utf-8", "replace")
+
+        places, start, line, header = [], 0, 0, None
+        rows = _rows(lines(), self._delimiter)
+        try:
+            for row in rows:
+                if row and header is None:
+                    header = row
+                elif row:
+                    places.append((start, at, line))
+                start, line = at, rows.line_num
+        except csv.Error as error:
+            raise InputError(f"line {line + 1}: {error}") from error
+        return _columns(places) | {"header": header or []}
+
+    def _parse(self, file: int, content: bytes) -> dict[str, Any]:
+        header = self._index[file]["header"]
+        row = next(_rows(io.StringIO(content.decode(), newline=""), self._delimiter))
+        if len(row) != len(header):
+            raise ValueError(f"{len(row)} fields where the header has {len(header)}")
+        record: dict[str, Any] = dict(zip(header, row))
+        if record.get("label", "").removeprefix("-").isdecimal():
+            record["label"] = int(record["label"])
+        return record
+
+    @property
+    def _delimiter(self) -> str:
+        return "\t" if self._paths[0].removesuffix(".gz").endswith(".tsv") else ","
+
+
+def _rows(lines: Iterable[str], delimiter: str) -> Any:
+    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
+    return csv.reader(lines, delimiter=delimiter)
+
+
+def _columns(places: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
+    starts, ends, lines = np.array(places, np.int64).reshape(-1, 3).T.copy()
+    return {"starts": starts, "ends": ends, "lines": lines}
+
+
+def _unpack(path: str) -> bytes:
+    try:
+        return gzip.decompress(files.read(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} cannot be unpacked ({error})") from error

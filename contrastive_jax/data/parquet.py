@@ -1,0 +1,267 @@
+"""Parquet files, plain or as Hugging Face `datasets` writes them, read by random access."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import json
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+from contrastive_jax.data import files
+from contrastive_jax.data.records import BrokenRecord, flatten
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_CACHED_BYTES = 256 << 20  # of row groups, in each process
+_AT_ONCE = 16  # remote files whose footers are read together
+_MEGABYTE = 1 << 20
+
+
+class Parquet:
+    """A random-access source over Parquet files of one schema.
+
+    A record has the columns, nested structs flattened, and ``key`` (the column of that name as text, else
+    ``file/row``) and ``record``. A struct ``{"bytes", "path"}``, which is how `datasets` stores a picture,
+    becomes the bytes under the column's own name; a column that it declares as classes has the class's name
+    beside it (``label``: ``label_name``).
+
+    A row is read with its row group, and as many groups are kept as `cache` allows. Where the files are
+    larger, records read in random order cost a group each: many small groups (`row_group_size=100`), or
+    ``data prepare``, make that fast.
+
+    Args:
+        pattern: files: a path, a glob, braces, or a folder; local or remote.
+        columns: which columns to read, divided by commas; all by default.
+        cache: MiB of row groups that each process keeps.
+
+    Raises:
+        InputError: there is no file or record, one is no Parquet, or has other columns than the first.
+    """
+
+    def __init__(self, pattern: str, columns: str = "", cache: str = "") -> None:
+        self.name, self._arguments = f"parquet:{pattern}", (pattern, columns, cache)
+        try:
+            self._paths = files.expand(pattern, ".parquet")
+            self._columns = [name for name in columns.split(",") if name]
+            self._budget = int(cache) * _MEGABYTE if cache else _CACHED_BYTES
+            footers = _footers(self._paths)
+            self._schema = self._chosen(footers[0][0])
+            for path, (schema, _) in zip(self._paths[1:], footers[1:]):
+                _check_same(self._paths[0], self._schema, path, self._chosen(schema))
+        except (InputError, ValueError) as error:
+            raise InputError(f"source {self.name!r}: {error}") from error
+        self._groups = [(file, group) for file, (_, rows) in enumerate(footers) for group in range(len(rows))]
+        self._places = files.Places([count for _, rows in footers for count in rows])
+        self._before = [sum(rows[:group]) for _, rows in footers for group in range(len(rows))]
+        if not len(self):
+            raise InputError(f"source {self.name!r}: no row in {len(self._paths)} files")
+        self._names = files.names(self._paths, ".parquet")
+        self._classes = _classes(footers[0][0])
+        self._pictures = _pictures(self._schema)
+        self._nested = [_is_nested(field.type) for field in self._schema]
+        self._lock = threading.RLock()
+        self._process, self._open, self._kept = os.getpid(), {}, collections.OrderedDict()
+
+    def __reduce__(self) -> tuple[type[Parquet], tuple[str, ...]]:
+        return Parquet, self._arguments
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one record.
+
+        Raises:
+            BrokenRecord: its row group cannot be read, or its picture is a path that cannot.
+            IndexError: there is none of this number.
+        """
+        number, row = self._places[index]
+        columns = self._group(number, tuple(self._schema.names))
+        record = {}
+        for name, column, nested in zip(self._schema.names, columns, self._nested):
+            value = column[row].as_py()
+            if nested and isinstance(value, dict):
+                record |= self._unfold(number, name, value)
+            else:
+                record[name] = value
+        for name, classes in self._classes.items():
+            if name in record:
+                record.setdefault(f"{name}_name", _class(classes, record[name]))
+        key = record["key"] if record.get("key") is not None else self._key(number, row)
+        return record | {"key": str(key), "record": index}
+
+    def column(self, name: str) -> list[Any] | range:
+        """One field of all records, read as a column; an absent value is an empty string.
+
+        Raises:
+            KeyError: there is no such column, or it is a picture.
+        """
+        if name == "record":
+            return range(len(self))
+        top, _, inner = name.partition(".")
+        if top not in self._schema.names and name in self._schema.names:
+            top, inner = name, ""
+        if name.endswith("_name") and name not in self._schema.names:
+            top, inner = name.removesuffix("_name"), ""
+            classes = self._classes.get(top)
+            if classes is None or top not in self._schema.names:
+                raise KeyError(name)
+            return [_class(classes, value) or "" for value in self.column(top)]
+        if name == "key" and "key" not in self._schema.names:
+            return [self._key(*self._places[index]) for index in range(len(self))]
+        if top not in self._schema.names or (top in self._pictures and not inner):
+            raise KeyError(name)
+        values = [value for number in range(len(self._groups)) for value in self._values(number, top)]
+        if inner:
+            values = [flatten(value).get(inner, "") if isinstance(value, dict) else "" for value in values]
+        elif self._nested[self._schema.names.index(top)]:
+            raise KeyError(name)
+        return ["" if value is None else str(value) if name == "key" else value for value in values]
+
+    def _chosen(self, schema: pa.Schema) -> pa.Schema:
+        import pyarrow as pa
+
+        missing = [name for name in self._columns if name not in schema.names]
+        if missing:
+            raise InputError(f"no column {missing[0]!r}; there are {', '.join(schema.names)}")
+        return pa.schema([schema.field(name) for name in self._columns]) if self._columns else schema
+
+    def _key(self, number: int, row: int) -> str:
+        return f"{self._names[self._groups[number][0]]}/{self._before[number] + row}"
+
+    def _unfold(self, number: int, name: str, value: dict[str, Any]) -> dict[str, Any]:
+        if name not in self._pictures:
+            return flatten(value, f"{name}.")
+        if value["bytes"] is not None:
+            return {name: value["bytes"]}
+        folder = self._paths[self._groups[number][0]].rpartition("/")[0]
+        path = value["path"]
+        if not path or files.is_remote(path) or path.startswith("/") or ".." in path.split("/"):
+            raise BrokenRecord(
+                f"{name}: no bytes, and its path {path!r} is none below the folder of the file"
+            )
+        try:
+            return {name: files.read(f"{folder}/{path}" if folder else path)}
+        except OSError as error:
+            raise BrokenRecord(f"{name}: cannot read {path} ({error.strerror or error})") from error
+
+    def _values(self, number: int, name: str) -> list[Any]:
+        try:
+            return self._group(number, (name,), keep=False)[0].to_pylist()
+        except BrokenRecord:
+            return [None] * len(self._places.of_file(number))
+
+    def _group(self, number: int, names: tuple[str, ...], keep: bool = True) -> list[pa.Array]:
+        """The columns of a row group, from the cache where they are."""
+        with self._lock:
+            if self._process != os.getpid():  # forked: files and threads are the parent's
+                self._process, self._open, self._kept = os.getpid(), {}, collections.OrderedDict()
+            if keep and number in self._kept:
+                self._kept.move_to_end(number)
+                return self._kept[number][1]
+            file, group = self._groups[number]
+            try:
+                if file not in self._open:
+                    self._open[file] = _open(self._paths[file])
+                table = self._open[file].read_row_group(group, columns=list(names))
+                columns = [_one(table.column(name)) for name in names]
+            except (OSError, ValueError, KeyError) as error:  # what pyarrow raises is one of these
+                raise BrokenRecord(f"row group {group} of {self._paths[file]}: {error}") from error
+            if keep:
+                self._kept[number] = table.nbytes, columns
+                while len(self._kept) > 1 and sum(size for size, _ in self._kept.values()) > self._budget:
+                    self._kept.popitem(last=False)
+            return columns
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    import pyarrow as pa
+
+    if column.num_chunks == 1:
+        return column.chunk(0)
+    combined = column.combine_chunks()
+    return combined if isinstance(combined, pa.Array) else column
+
+
+def _open(path: str) -> pq.ParquetFile:
+    import pyarrow.parquet as pq
+
+    if files.is_remote(path):
+        return pq.ParquetFile(files.filesystem(path).open(path, "rb"), pre_buffer=True)
+    return pq.ParquetFile(path)
+
+
+def _footers(paths: list[str]) -> list[tuple[pa.Schema, list[int]]]:
+    """(schema, rows of each row group) of every file."""
+    if not any(map(files.is_remote, paths)):
+        return [_footer(path) for path in paths]
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(_footer, paths))
+
+
+def _footer(path: str) -> tuple[pa.Schema, list[int]]:
+    files.stamp(path)
+    try:
+        with _open(path) as file:
+            metadata = file.metadata
+            rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            return file.schema_arrow, rows
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is no Parquet file, or is torn ({reason})") from error
+
+
+def _check_same(first: str, expected: pa.Schema, path: str, schema: pa.Schema) -> None:
+    for name in [*expected.names, *schema.names]:
+        types = [_plain(each.field(name).type) if name in each.names else None for each in (expected, schema)]
+        if types[0] != types[1]:
+            wants, has = (f"is {kind}" if kind is not None else "is missing" for kind in types)
+            raise InputError(
+                f"{path}: column {name!r} {has}, but in {first} it {wants}; all files need one schema"
+            )
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(kind, kind)
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_struct(kind)
+
+
+def _pictures(schema: pa.Schema) -> set[str]:
+    """Columns of bytes, or of structs that hold a file's bytes and path."""
+    import pyarrow as pa
+
+    structs = {
+        field.name
+        for field in schema
+        if pa.types.is_struct(field.type) and {inner.name for inner in field.type} == {"bytes", "path"}
+    }
+    binary = {pa.binary(), pa.large_binary()}
+    return structs | {field.name for field in schema if field.type in binary}
+
+
+def _classes(schema: pa.Schema) -> dict[str, list[str]]:
+    """{column: names of its classes}, as `datasets` notes them in the schema."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        found = {name: of["names"] for name, of in features.items() if of.get("_type") == "ClassLabel"}
+        return {name: classes for name, classes in found.items() if isinstance(classes, list)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _class(classes: list[str], number: Any) -> str | None:
+    known = isinstance(number, int) and 0 <= number < len(classes)  # -1 is `datasets`' word for none
+    return classes[number] if known else None

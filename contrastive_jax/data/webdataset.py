@@ -1,0 +1,176 @@
+"""WebDataset tars, as img2dataset writes them, read by random access."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+from typing import TYPE_CHECKING, Any
+
+from contrastive_jax.data import files, tars
+from contrastive_jax.data.indexes import indexed, warn
+from contrastive_jax.data.records import BrokenRecord, flatten
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif", "jp2"))
+_TEXTS = frozenset(("txt", "text"))
+_KIND = "tar samples 1"
+_AT_ONCE = 8  # remote tars that are indexed together
+_GAP = 1 << 16  # bytes read in vain rather than asking a second time
+
+
+class WebDataset:
+    """A random-access source over tars in which files of one key make up a sample.
+
+    A record has ``key`` (``shard/key``), ``record``, ``image`` (the encoded picture), ``text`` (of
+    ``.txt``), ``label`` (int, of ``.cls``), the fields of ``.json`` with nested ones flattened, and every
+    other file's bytes under its extension. A further picture of a sample keeps its extension as its name.
+
+    Where each file lies is indexed on first use (`indexes.indexed`). Pickled files are left out, of doubles
+    the first is kept, and of a torn tar the samples before the tear; a warning counts them.
+
+    Args:
+        pattern: tars: a path, a glob, braces, or a folder; local or remote.
+
+    Raises:
+        InputError: there is none, one is no tar, is torn before its first sample, or has a member that is a
+            link or leaves the folder.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.name, self._pattern = f"webdataset:{pattern}", pattern
+        try:
+            paths = files.expand(pattern, ".tar")
+            self._indexes = _indexes(paths)
+        except InputError as error:
+            raise InputError(f"source {self.name!r}: {error}") from error
+        self._shards = files.names(paths, ".tar")
+        self._parts = files.Parts(paths)
+        self._places = files.Places([len(index["key_ends"]) for index in self._indexes])
+        self._decode = [[_decoder(name) for name in index["names"]] for index in self._indexes]
+        if not len(self):
+            raise InputError(f"source {self.name!r}: no sample in {len(paths)} tar files")
+        self._warn(paths)
+
+    def __reduce__(self) -> tuple[type[WebDataset], tuple[str]]:
+        return WebDataset, (self._pattern,)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one record.
+
+        Raises:
+            BrokenRecord: the tar cannot be read there, or its JSON, text or class is damaged.
+            IndexError: there is none of this number.
+        """
+        shard, row = self._places[index]
+        return self._read(shard, row, None) | {"key": self._key(shard, row), "record": index}
+
+    def column(self, name: str) -> list[Any] | range:
+        """One field of all records; it reads no picture. See `records.Source.column`."""
+        if name == "record":
+            return range(len(self))
+        if name == "key":
+            return [self._key(*self._places[index]) for index in range(len(self))]
+        if name == "image":
+            raise KeyError(name)
+        values, seen = [], False
+        for index in range(len(self)):
+            try:
+                record = self._read(*self._places[index], name)
+            except BrokenRecord:
+                record = {}
+            seen |= name in record
+            values.append(record.get(name, ""))
+        if not seen:
+            raise KeyError(name)
+        return values
+
+    def _key(self, shard: int, row: int) -> str:
+        index = self._indexes[shard]
+        start = int(index["key_ends"][row - 1]) if row else 0
+        key = index["keys"][start : int(index["key_ends"][row])].tobytes()
+        return f"{self._shards[shard]}/{key.decode('utf-8', 'surrogateescape')}"
+
+    def _read(self, shard: int, row: int, only: str | None) -> dict[str, Any]:
+        """The fields of a sample; of `only` one field, from the members that may hold it."""
+        index, decode = self._indexes[shard], self._decode[shard]
+        some = slice(int(index["first"][row]), int(index["first"][row + 1]))
+        kinds, starts, sizes = (index[name][some].tolist() for name in ("extensions", "starts", "sizes"))
+        record: dict[str, Any] = {}
+        json_fields: dict[str, Any] = {}
+        if only is not None:
+            kept = [n for n, kind in enumerate(kinds) if decode[kind][0] in (only, None)]
+            kinds, starts, sizes = ([values[n] for n in kept] for values in (kinds, starts, sizes))
+        try:
+            contents = self._contents(shard, starts, sizes)
+        except OSError as error:
+            raise BrokenRecord(f"{self._key(shard, row)}: cannot be read ({error})") from error
+        for kind, content in zip(kinds, contents):
+            field, make = decode[kind]
+            try:
+                if field is None:
+                    json_fields |= make(content)
+                else:
+                    record[field if field not in record else index["names"][kind]] = make(content)
+            except (ValueError, RecursionError) as error:
+                what = f"{self._key(shard, row)}.{index['names'][kind]}"
+                raise BrokenRecord(f"{what}: damaged ({error})") from error
+        return json_fields | record if json_fields else record
+
+    def _contents(self, shard: int, starts: list[int], sizes: list[int]) -> list[bytes]:
+        read = self._parts.read
+        if not starts:
+            return []
+        first, last = min(starts), max(start + size for start, size in zip(starts, sizes))
+        if last - first > sum(sizes) + _GAP:
+            return [read(shard, start, size) for start, size in zip(starts, sizes)]
+        whole = read(shard, first, last - first)
+        return [whole[start - first : start - first + size] for start, size in zip(starts, sizes)]
+
+    def _warn(self, paths: list[str]) -> None:
+        for path, index in zip(paths, self._indexes):
+            if index["torn"]:
+                warn(f"{path} is torn: {index['torn']}")
+        for what, why in {
+            "pickles": "pickled files are left out: they could execute anything",
+            "doubles": "files have the name of an earlier one in their tar, which is used",
+            "nameless": "files have no name of the form key.extension and are left out",
+        }.items():
+            counts = [index[what] for index in self._indexes]
+            if sum(counts):
+                first = next(number for number, count in enumerate(counts) if count)
+                double = self._indexes[first]["double"] if what == "doubles" else ""
+                example = f" ({double})" if double else ""
+                warn(f"{self.name}: {sum(counts)} {why}; the first in {paths[first]}{example}")
+
+
+def _indexes(paths: list[str]) -> list[dict[str, Any]]:
+    if not any(map(files.is_remote, paths)):
+        return [indexed(path, _KIND, tars.samples) for path in paths]
+    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda path: indexed(path, _KIND, tars.samples), paths))
+
+
+def _decoder(extension: str) -> tuple[str | None, Callable[[bytes], Any]]:
+    """The field that a file becomes (None: each of its own) and what makes it of the bytes."""
+    if extension in PICTURES:
+        return "image", bytes
+    if extension in _TEXTS:
+        return "text", bytes.decode
+    if extension == "cls":
+        return "label", int
+    if extension == "json":
+        return None, _json
+    return extension, bytes
+
+
+def _json(content: bytes) -> dict[str, Any]:
+    value = json.loads(content)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
+    return flatten(value)
