@@ -6,6 +6,8 @@ of each.
 """
 
 from contrastive_jax.evaluation.beir import Beir
+from contrastive_jax.evaluation.compositional import CaptionChoice, PictureChoice, Winoground
+from contrastive_jax.evaluation.few_shot import FewShot
 from contrastive_jax.evaluation.geometry import Geometry
 from contrastive_jax.evaluation.linear_probe import LinearProbe
 from contrastive_jax.evaluation.neighbours import Neighbours
@@ -23,6 +25,10 @@ KINDS = {
     "linear_probe": LinearProbe,
     "beir": Beir,
     "pairs": Pairs,
+    "few_shot": FewShot,
+    "caption_choice": CaptionChoice,
+    "picture_choice": PictureChoice,
+    "winoground": Winoground,
 }
 
 __all__ = ["KINDS", *sorted(kind.__name__ for kind in KINDS.values())]

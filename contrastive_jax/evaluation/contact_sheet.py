@@ -23,11 +23,12 @@ def contact_sheet(
     Right answers have a green frame, the others a grey one.
     """
     found = retrieval.find(embed, source, retrieval.rows, retrieval.columns, answers)
+    asked, given = (retrieval.items(embed, source, b).source for b in (retrieval.rows, retrieval.columns))
     chosen = np.linspace(0, len(found.queries) - 1, min(queries, len(found.queries))).astype(int)
     panels, answers = 2, found.nearest.shape[1]
     height = -(-len(chosen) // panels)
-    fields = [embed.views[embed.graph.branches[b].view].field for b in (retrieval.rows, retrieval.columns)]
-    widths = [_width(source, fields[0])] + [_width(source, fields[1])] * answers + [0.3]
+    fields = [embed.view(branch).field for branch in (retrieval.rows, retrieval.columns)]
+    widths = [_width(asked, fields[0])] + [_width(given, fields[1])] * answers + [0.3]
     figure = Figure(figsize=(0.9 * panels * sum(widths), 0.9 * height + 0.5), layout="constrained")
     figure.suptitle(
         f"{retrieval.rows} → {retrieval.columns}: queries, each with its {answers} nearest; "
@@ -39,21 +40,24 @@ def contact_sheet(
     for place, query in enumerate(chosen):
         panel, row = divmod(place, height)
         cells = grid[row, panel * len(widths) :]
-        _show(cells[0], source[int(found.queries[query])][fields[0]], None)
+        _show(cells[0], asked[int(found.queries[query])][fields[0]], None)
         for cell, answer, right in zip(cells[1:], found.nearest[query], found.right[query]):
-            _show(cell, source[int(answer)][fields[1]], bool(right))
+            if answer >= 0:
+                _show(cell, given[int(answer)][fields[1]], bool(right))
     return figure
 
 
 def _width(source: Source, field: str) -> float:
-    return 2.4 if isinstance(source[0][field], str) else 1.0
+    return 2.4 if isinstance(source[0][field], str | list) else 1.0
 
 
 def _show(axes: Any, content: Any, right: bool | None) -> None:
     """A text or a picture; `right` None is a query."""
+    if isinstance(content, list):
+        content = content[0]
     if isinstance(content, str):
         colour = {None: "black", True: "tab:green", False: "grey"}[right]
-        text = "\n".join(textwrap.wrap(content, 24)[:4])
+        text = "\n".join(textwrap.wrap(content, 24)[:4]).replace("$", r"\$")  # not mathematics
         axes.text(
             0.98, 0.5, text, ha="right", va="center", fontsize=8, color=colour, transform=axes.transAxes
         )

@@ -1,4 +1,4 @@
-"""How embeddings lie on the sphere: alignment of pairs, uniformity of each branch."""
+"""How embeddings lie on the sphere: near their partners, evenly, in how many directions."""
 
 from __future__ import annotations
 
@@ -13,33 +13,46 @@ import numpy as np
 from contrastive_jax.data.records import Source
 from contrastive_jax.distributed.rows import place_everywhere
 from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation.columns import column, numbered
 from contrastive_jax.similarity import Scores, logsumexp
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Float, Int
 
     from contrastive_jax.evaluation.embedding import Embedder
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Alignment: the mean squared distance of a record's two embeddings. Uniformity: the logarithm of the
-    mean of exp(-2 |x - y|^2) over the pairs of different records; lower is more even.
+    """How the embeddings of one branch, and of two, lie in space. All but the last expect unit length.
 
-    rows, columns: branches. Source: Wang and Isola 2020, arXiv 2005.10242.
+    - `alignment`: the mean squared distance of a record's two embeddings; lower is nearer.
+    - `modality_gap`: the distance between the mean embeddings of the two branches.
+    - `uniformity/branch`: the logarithm of the mean of exp(-2 |x - y|^2) over the pairs of different records;
+      lower is more even.
+    - `tolerance/branch`, with a `label`: the mean of x . y over the pairs of different records of one class.
+    - `effective_rank/branch`: exp of the entropy of the embeddings' singular values as shares of their sum,
+      from 1, a line, to their size.
+
+    rows, columns: branches; without `columns`, the figures of one.
+
+    Sources: Wang and Isola 2020, arXiv 2005.10242 (alignment, uniformity); Liang et al. 2022, arXiv
+    2203.02053 (modality gap); Wang and Liu 2021, arXiv 2012.09740 (tolerance); Roy and Vetterli 2007, and
+    Garrido et al. 2023, arXiv 2210.02885 (effective rank).
     """
 
     rows: str
-    columns: str
+    columns: str | None = None
     source: str | None = None
+    label: str | None = None
 
     @property
     def branches(self) -> tuple[str, ...]:
-        return self.rows, self.columns
+        return (self.rows,) if self.columns is None else (self.rows, self.columns)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return ()
+        return () if self.label is None else (self.label,)
 
     @property
     def sources(self) -> tuple[str | None, ...]:
@@ -48,12 +61,41 @@ class Geometry:
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         if len(source) < 2:
             raise InputError(f"{source.name} has one record: uniformity is of pairs, give two or more")
-        a, b = embed(self.rows, source), embed(self.columns, source)
-        yield "alignment", float(np.mean(np.sum((a - b) ** 2, axis=1)))
-        with jax.set_mesh(embed.mesh):
-            for name, z in ((self.rows, a), (self.columns, b)):
-                z = place_everywhere(embed.mesh, z)
-                yield f"uniformity/{name}", float(jax.jit(uniformity)(z))
+        found = {name: embed(name, source) for name in self.branches}
+        if self.columns is not None:
+            a, b = found[self.rows], found[self.columns]
+            yield "alignment", float(np.mean(np.sum((a - b) ** 2, axis=1)))
+            yield "modality_gap", float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0)))
+        classes = None if self.label is None else numbered(column(source, self.label))[1]
+        for name, z in found.items():
+            with jax.set_mesh(embed.mesh):
+                placed = place_everywhere(embed.mesh, z)
+                yield f"uniformity/{name}", float(jax.jit(uniformity)(placed))
+            if classes is not None:
+                yield f"tolerance/{name}", tolerance(z, classes, source.name)
+            yield f"effective_rank/{name}", effective_rank(z)
+
+
+def tolerance(z: Float[np.ndarray, "n d"], classes: Int[np.ndarray, " n"], name: str = "the source") -> float:
+    """mean_{i != j, l_i = l_j} z_i . z_j, from the classes' sums: |sum z|^2 is the sum over all pairs.
+
+    Raises InputError where no two records share a class.
+    """
+    z = np.asarray(z, np.float64)
+    sizes = np.bincount(classes)
+    sums = np.zeros((len(sizes), z.shape[1]))
+    np.add.at(sums, classes, z)
+    pairs = int(np.sum(sizes * (sizes - 1)))
+    if not pairs:
+        raise InputError(f"{name}: no two records share a class; tolerance is of such pairs")
+    return float((np.sum(sums**2) - np.sum(z**2)) / pairs)
+
+
+def effective_rank(z: Float[np.ndarray, "n d"]) -> float:
+    """exp(-sum p_k log p_k) with p_k = s_k / sum s, of the singular values s of z, which is not centred."""
+    values = np.linalg.svd(np.asarray(z, np.float64), compute_uv=False)
+    shares = values[values > 0] / max(values.sum(), 1e-300)
+    return float(np.exp(-np.sum(shares * np.log(shares))))
 
 
 def uniformity(z: Float[Array, "n d"]) -> Float[Array, ""]:

@@ -11,7 +11,6 @@ import numpy as np
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import column
-from contrastive_jax.evaluation.embedding import Listed
 from contrastive_jax.evaluation.nearest import nearest_neighbours
 
 if TYPE_CHECKING:
@@ -22,10 +21,11 @@ if TYPE_CHECKING:
 class ZeroShot:
     """Accuracy of naming the class of each example from prompts alone, as CLIP does.
 
-    examples, prompts: branches; label: the record's field with the class name; templates: prompts with {}
-    for the class name; ignore: class names that are none; at_least: smaller classes are left out.
-    Beside the accuracy stands that of always naming the largest class (`majority`), and the mean over
-    classes (`balanced_accuracy`).
+    examples, prompts: branches; label: the record's field with the class, its name or a number; names: the
+    field of what prompts call the class (None: the label itself), the first of a list, that of the class's
+    first record; templates: prompts with {} for the name; ignore: labels of no class; at_least: smaller
+    classes are left out. Beside the accuracy stands that of always naming the largest class (`majority`),
+    and the mean over classes (`balanced_accuracy`).
 
     Source: Radford et al. 2021, arXiv 2103.00020.
     """
@@ -37,6 +37,7 @@ class ZeroShot:
     ignore: tuple[str, ...] = ()
     at_least: int = 1
     source: str | None = None
+    names: str | None = None
 
     def __post_init__(self):
         if not self.templates or any("{}" not in template for template in self.templates):
@@ -48,7 +49,7 @@ class ZeroShot:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return (self.label,)
+        return (self.label,) if self.names is None else (self.label, self.names)
 
     @property
     def sources(self) -> tuple[str | None, ...]:
@@ -57,16 +58,16 @@ class ZeroShot:
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         labels = np.asarray(column(source, self.label))
         names, counts = np.unique(labels, return_counts=True)
-        names = [n for n, count in zip(names, counts) if count >= self.at_least and n not in self.ignore]
+        names = [n for n, count in zip(names, counts) if count >= self.at_least and str(n) not in self.ignore]
         if len(names) < 2:
             raise InputError(
                 f"{source.name} has {len(names)} classes of {self.label} with {self.at_least} records"
             )
         indices = np.flatnonzero(np.isin(labels, names))
         truth = np.searchsorted(names, labels[indices])
-        field = embed.views[embed.graph.branches[self.prompts].view].field
-        prompts = [{field: t.replace("{}", str(name))} for name in names for t in self.templates]
-        classes = embed(self.prompts, Listed("prompts", prompts)).reshape(len(names), len(self.templates), -1)
+        called = self._called(source, labels, names)
+        prompts = [template.replace("{}", name) for name in called for template in self.templates]
+        classes = embed.texts(self.prompts, prompts).reshape(len(names), len(self.templates), -1)
         classes = classes.mean(axis=1)
         classes /= np.maximum(np.linalg.norm(classes, axis=1, keepdims=True), 1e-12)
         guess = nearest_neighbours(embed(self.examples, source, indices), classes, 1, embed.mesh)[:, 0]
@@ -75,3 +76,11 @@ class ZeroShot:
         yield "balanced_accuracy", float(np.mean([right[truth == c].mean() for c in range(len(names))]))
         yield "majority", float(np.bincount(truth).max() / len(truth))
         yield "classes", len(names)
+
+    def _called(self, source: Source, labels: np.ndarray, names: list) -> list[str]:
+        """What prompts call each class."""
+        if self.names is None:
+            return [str(name) for name in names]
+        given = column(source, self.names)
+        found = [given[int(np.flatnonzero(labels == name)[0])] for name in names]
+        return [str(value if isinstance(value, str) or not len(value) else value[0]) for value in found]
