@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contrastive_jax.errors import InputError
-from contrastive_jax.interop.names import Table
+from contrastive_jax.interop.names import Row, Table
 from contrastive_jax.interop.rows import one
 from contrastive_jax.interop.transforms import TRANSPOSED
 
@@ -63,8 +63,14 @@ def dense(weights: Weights) -> Table | None:
     found = modules(weights)
     if found is None or found.dense is None:
         return None
-    bias = [one("bias", "linear.bias")] if _json(found.dense / "config.json").get("bias", True) else []
-    return Table((one("kernel", "linear.weight", TRANSPOSED), *bias), folder=found.dense)
+    bias = _json(found.dense / "config.json").get("bias", True)
+    return Table(dense_rows(bias), folder=found.dense)
+
+
+def dense_rows(bias: bool) -> tuple[Row, ...]:
+    """The names of a Dense module's tensors and a linear head's."""
+    rows = (one("kernel", "linear.weight", TRANSPOSED), one("bias", "linear.bias"))
+    return rows if bias else rows[:1]
 
 
 def _paths(file: Path) -> dict[str, Path]:

@@ -13,7 +13,7 @@ FORMATS = {
     "safetensors": "flat",
     "open_clip": "open_clip_folder",
     "huggingface": "huggingface",
-    "sentence-transformers": "sentence_transformers",
+    "sentence-transformers": "sentence_transformers_folder",
     "jax": "serving",
 }
 
