@@ -56,7 +56,9 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     check_same_run(group, stored)
     experiment, path = Experiment(config), Path(options.workdir)
     if group.tell(not (path / "config.json").exists()):
-        experiment.check_data()  # first, so that no work directory stays behind that holds a wrong source
+        # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
+        experiment.check_data()
+        experiment.find_starts(group)
     with _workdir(path, stored, options.extend, group):
         check_same_folder(group, path)
         result = group.tell(finished(path) if group.first else None)

@@ -15,9 +15,10 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,14 @@ _LEFTOVER = re.compile(r"\.\d+\.(partial|removed)")
 
 class NoIntactCheckpoint(CheckpointError):  # noqa: N818
     """There are checkpoints and every one is damaged; starting again from 0 is for people to decide."""
+
+
+class _Found(NamedTuple):
+    """An intact step; damaged: the newer ones that are not, with the reasons."""
+
+    step: int
+    metadata: dict[str, Any]
+    damaged: dict[int, str]
 
 
 class Checkpoints:
@@ -237,6 +246,41 @@ class Checkpoints:
             or of a newer format.
           NoIntactCheckpoint: there are checkpoints, none of them intact; nothing was touched.
         """
+        found = self._find(step)
+        if found is None:
+            return None
+        state = self._read(found.step, found.metadata, target, partial)
+        self._pass_over(found.damaged, found.step)
+        self._current = found.step
+        return found.step, state, found.metadata["extra"]
+
+    def described(self, step: int | None = None) -> tuple[int, dict[str, dict[str, Any]]] | None:
+        """The step that `restore` would read, and the shape and type of each of its arrays by name.
+
+        Raises as `restore` does; None where there is no checkpoint at all.
+        """
+        found = self._find(step)
+        return found and (found.step, found.metadata["tree"])
+
+    def arrays(self, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+        """Some of a step's arrays by their names in it; nothing else is read, nor verified again.
+
+        wanted: the shapes that they have, and the types and shardings that they are to have.
+        """
+        full = {name: leaf for name, leaf in wanted.items() if math.prod(leaf.shape)}
+        placement = {
+            name: ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+            for name, leaf in full.items()
+        }
+        given = ocp.args.PyTreeRestore(item=full, restore_args=placement, partial_restore=True)
+        arrays = self._orbax.restore(self._path(step) / "state", args=given) if full else {}
+        for name, leaf in wanted.items():
+            if name not in full:
+                arrays[name] = jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+        return arrays
+
+    def _find(self, step: int | None) -> _Found | None:
+        """The newest intact step, or `step`."""
         self.wait()
         steps = self.group.tell(self.steps())
         if step is not None and step not in steps:
@@ -245,20 +289,15 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for found in reversed(steps if step is None else [step]):
             try:
-                metadata = self._verified(found)
+                return _Found(found, self._verified(found), damaged)
             except DamagedCheckpoint as error:
                 damaged[found] = str(error)
-                continue
-            state = self._read(found, metadata, target, partial)
-            self._pass_over(damaged, found)
-            self._current = found
-            return found, state, metadata["extra"]
         if step is not None:
             raise InputError(f"the checkpoint of step {step} in {self.folder} is damaged ({damaged[step]})")
         now = self.group.tell(self.steps())
         if set(now) - set(steps):
             # A training beside this has written more, and may have removed those that were being read here.
-            return self.restore(target, step, partial)
+            return self._find(step)
         reasons = "; ".join(f"{known}: {damaged[known]}" for known in sorted(damaged) if known in now)
         if not reasons:
             return None
@@ -292,18 +331,7 @@ class Checkpoints:
             there = {name: leaf for name, leaf in there.items() if name.partition("/")[0] in entries}
         structure.check_fit(str(self._path(step)), there, structure.describe(target))
         stored = {name: structure.stored_form(leaf) for name, leaf in wanted.items()}
-        full = {name: leaf for name, leaf in stored.items() if math.prod(leaf.shape)}
-        placement = {
-            name: ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-            for name, leaf in full.items()
-        }
-        arrays = self._orbax.restore(
-            self._path(step) / "state",
-            args=ocp.args.PyTreeRestore(item=full, restore_args=placement, partial_restore=partial),
-        )
-        for name, leaf in stored.items():
-            if name not in full:
-                arrays[name] = jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
+        arrays = self.arrays(step, stored)
         leaves = [structure.original_form(arrays[name], leaf) for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
 

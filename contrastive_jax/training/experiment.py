@@ -1,7 +1,7 @@
 """What a config describes: its schema, and a run's parts built and checked from it."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -18,15 +18,20 @@ from contrastive_jax.data.records import Source
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.distributed.joining import Limits
 from contrastive_jax.distributed.mesh import MeshShape, batch_shards, replicated
+from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.distributed.sharding import shardings
 from contrastive_jax.encoders.heads import KINDS as HEADS
 from contrastive_jax.errors import InputError
-from contrastive_jax.training import optimizer
+from contrastive_jax.evaluation.opening import opened
+from contrastive_jax.training import lora, optimizer, starting
 from contrastive_jax.training.checks import check_division, check_fields, check_numbers, check_wiring
+from contrastive_jax.training.lora import Adapter
 from contrastive_jax.training.microbatch import Cut
 from contrastive_jax.training.out_of_core import OutOfCore
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.step import train_step
+from contrastive_jax.training.structure import named_leaves
+from contrastive_jax.training.trainable import Trainable
 
 
 @dataclass(frozen=True)
@@ -70,10 +75,11 @@ class Logging:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Evaluators on the records of `source`, every so many steps (None: only at the end)."""
+    """Evaluators, every so many steps (None: only at the end), on the records of `source` where they name
+    no source of their own."""
 
-    source: str
     evaluators: Annotated[dict, Named(Kind(evaluation.KINDS))]
+    source: str | None = None
     every: int | None = None
     batch_size: int = 512
 
@@ -82,7 +88,9 @@ class Evaluation:
 class Config:
     """The top-level keys of every config. batch_size: the contrastive batch; microbatch: examples that a
     device encodes at once (None: all of its share); mode: in_core, or out_of_core for a batch whose inputs
-    do not fit, which is then read twice, a microbatch for every device at a time."""
+    do not fit, which is then read twice, a microbatch for every device at a time; init_from: weights that a
+    new run starts from; frozen: patterns of the names of parameters that are not trained, as
+    encoders/image/*; lora: matrices that are trained through adapters of low rank."""
 
     steps: int
     batch_size: int
@@ -92,6 +100,9 @@ class Config:
     losses: Annotated[dict, Named(Kind(losses.KINDS))]
     optimizer: Annotated[dict, Kind(optimizer.KINDS)]
     heads: Annotated[dict, Named(Kind(HEADS))] = field(default_factory=dict)
+    init_from: Annotated[dict, Named(starting.InitFrom)] = field(default_factory=dict)
+    frozen: tuple[str, ...] = ()
+    lora: Annotated[dict, Named(Adapter)] = field(default_factory=dict)
     seed: int = 0
     microbatch: int | None = None
     mode: str = "in_core"
@@ -123,12 +134,19 @@ class Experiment:
             **self.graph.logical_axes(),
             "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()},
         }
-        if training and self.mesh.size > self.mesh.shape["data"]:
-            parts = jax.eval_shape(self.graph.init, jax.random.key(0))
+        sharded = training and self.mesh.size > self.mesh.shape["data"]
+        parts = jax.eval_shape(self.graph.init, jax.random.key(0)) if sharded or config.lora else {}
+        if sharded:
             shardings({name: self.axes[name] for name in parts}, parts, self.mesh)
-        self.optimizer: optax.GradientTransformation = config.optimizer.transformation(
-            config.steps, optimizer.decaying(self.axes)
-        )
+        self.adapted = lora.adapted(config.lora, self.axes, parts)
+        if self.adapted:
+            self.axes["lora"] = lora.logical_axes(self.adapted)
+        alphas = {name: matrix.adapter.alpha for name, matrix in self.adapted.items()}
+        self.trainable = Trainable(config.frozen, alphas)
+        self.trainable.check(named_leaves(self.axes, _is_axes))
+        trained, _ = self.trainable.split(optimizer.decaying(self.axes))
+        self.optimizer: optax.GradientTransformation = config.optimizer.transformation(config.steps, trained)
+        self._starts: list[starting.Start] | None = None
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -140,11 +158,11 @@ class Experiment:
         """The training records; opened when first asked for."""
         return _open("data.source", self.config.data.source)
 
-    @functools.cached_property
-    def evaluation_source(self) -> Source | None:
-        """The evaluators' records; opened when first asked for."""
-        evaluation = self.config.evaluation
-        return _open("evaluation.source", evaluation.source) if evaluation else None
+    def evaluator_sources(self, name: str) -> list[Source]:
+        """The records that an evaluator reads, first those that it is run on; opened when first asked for."""
+        common, where = self.config.evaluation.source, f"evaluation.evaluators.{name}"
+        specs = self.config.evaluation.evaluators[name].sources
+        return [_open("evaluation.source" if s is None else where, s or common, opened) for s in specs]
 
     @functools.cached_property
     def sampler(self) -> Any:
@@ -155,21 +173,26 @@ class Experiment:
         """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
         views = self.config.data.views
         wanted = [(f"data.views.{name}.field", view.field) for name, view in views.items()]
+        further = [(name, field) for name, view in views.items() for field in getattr(view, "also", ())]
+        wanted += [(f"data.views.{name}.also", field) for name, field in further]
         labels = [(f"losses.{name}", f) for name, loss in self.losses.items() for f in loss.fields]
         wanted += [(where, field.partition(":")[0]) for where, field in labels]
         check_fields(self.source, wanted)
         pipeline.check_members(views, self.sampler)
         if self.config.evaluation:
-            evaluators = self.config.evaluation.evaluators.items()
-            named = [(f"evaluation.evaluators.{n}", field) for n, e in evaluators for field in e.fields]
-            check_fields(self.evaluation_source, named)
+            for name, evaluator in self.config.evaluation.evaluators.items():
+                named = [(f"evaluation.evaluators.{name}", field) for field in evaluator.fields]
+                for source in self.evaluator_sources(name):
+                    check_fields(source, named)
 
     def new_state(self, key: jax.Array) -> TrainState:
         """The state before the first step; pure."""
         own = {name: loss.init() for name, loss in self.losses.items()}
         params = {**self.graph.init(jax.random.fold_in(key, 0)), "losses": own}
-        run_key = jax.random.fold_in(key, 1)
-        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params), {}, {}, {}, run_key)
+        if self.adapted:
+            params["lora"] = lora.init(jax.random.fold_in(key, 2), self.adapted)
+        run_key, (trained, _) = jax.random.fold_in(key, 1), self.trainable.split(params)
+        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(trained), {}, {}, {}, run_key)
 
     @property
     def state_axes(self) -> dict[str, Any]:
@@ -187,7 +210,7 @@ class Experiment:
             self.optimizer,
             lambda _, sharding: sharding,
             shapes.opt_state,
-            placed["params"],
+            self.trainable.split(placed["params"])[0],
             transform_non_params=lambda _: replicated(self.mesh),
         )
         everywhere = replicated(self.mesh)
@@ -202,9 +225,28 @@ class Experiment:
     def state_shardings(self) -> TrainState:
         return jax.tree.map(lambda x: x.sharding, self.state_structure)
 
-    def initial_state(self) -> TrainState:
-        """`new_state` of the config's seed, made where it belongs."""
-        return self._new_state(jax.random.key(self.config.seed))
+    def find_starts(self, group: Group = ALONE) -> None:
+        """Looks up what `init_from` names; raises InputError for what is not there or does not fit."""
+        if self.config.init_from and self._starts is None:
+            self._starts = starting.find(
+                self.config.init_from, self.graph, self.state_structure.params, group
+            )
+
+    def initial_state(self, group: Group = ALONE) -> TrainState:
+        """`new_state` of the config's seed, made where it belongs, with the weights of `init_from` in it."""
+        state = self._new_state(jax.random.key(self.config.seed))
+        self.find_starts(group)
+        starts, self._starts = self._starts or [], None
+        return state._replace(params=starting.started(starts, state.params))
+
+    def merged(self, params: Any) -> Any:
+        """The parameters of the model itself: where there are adapters, merged into their matrices."""
+        return self._merged(params) if self.adapted else params
+
+    @functools.cached_property
+    def _merged(self):
+        kept = {name: part for name, part in self.state_shardings.params.items() if name != "lora"}
+        return jax.jit(self.trainable.merged, out_shardings=kept)
 
     @functools.cached_property
     def _new_state(self):
@@ -212,7 +254,8 @@ class Experiment:
 
     def train_step(self):
         """The jitted step in core, (state, batch) -> (state, metrics); it consumes the state."""
-        step = functools.partial(train_step, self.graph, self.losses, self.optimizer, self.config.microbatch)
+        parts = self.graph, self.losses, self.optimizer, self.config.microbatch
+        step = functools.partial(train_step, *parts, trainable=self.trainable)
         return jax.jit(step, donate_argnums=0, out_shardings=(self.state_shardings, replicated(self.mesh)))
 
     @property
@@ -223,14 +266,19 @@ class Experiment:
     @functools.cached_property
     def out_of_core_step(self) -> OutOfCore:
         """The step of `mode="out_of_core"`; like the other one it wants the mesh to be the ambient one."""
-        return OutOfCore(self.graph, self.losses, self.optimizer, self.mesh, self.cut, self.state_structure)
+        parts = self.graph, self.losses, self.optimizer, self.mesh, self.cut, self.state_structure
+        return OutOfCore(*parts, self.trainable)
 
 
-def _open(key: str, spec: str) -> Source:
+def _open(key: str, spec: str, opening: Callable[[str], Source] = open_source) -> Source:
     try:
-        return open_source(spec)
+        return opening(spec)
     except InputError as error:
         raise InputError(f"config.{key}: {error}") from error
+
+
+def _is_axes(leaf: Any) -> bool:
+    return isinstance(leaf, tuple)
 
 
 def _scalar_axes(loss: Any) -> dict[str, tuple]:

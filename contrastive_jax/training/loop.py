@@ -92,9 +92,10 @@ class Run:
         with self.checkpoints, jax.set_mesh(self.experiment.mesh):
             self._check_stop()
             restored = self.checkpoints.restore(self.experiment.state_structure)
-            start, state = restored[:2] if restored else (0, self.experiment.initial_state())
+            start, state = restored[:2] if restored else (0, self.experiment.initial_state(self.group))
             if restored:
                 log.info("resuming from step %d", start)
+            self.experiment.trainable.tell(state.params)
             with self.journal:
                 self._noted = self.journal.begin(start, bool(restored))
                 self._score(*self.journal.lines())
@@ -102,9 +103,8 @@ class Run:
                 state = self._train(state, start)
                 figures = self._evaluate_if_due(state, self.config.steps)
             lines = self.journal.lines()
-            write_report(
-                self.experiment, self.views, state.params, lines, self.path / "report", self.group.first
-            )
+            model = self.experiment.merged(state.params)
+            write_report(self.experiment, self.views, model, lines, self.path / "report", self.group.first)
             self._check_stop()
         if not self.group.first:
             return {}
@@ -247,7 +247,8 @@ class Run:
         if not figures:
             with self.clock.spent("evaluation"):
                 try:
-                    figures = evaluate(self.experiment, self.views, state.params, self._check_stop)
+                    model = self.experiment.merged(state.params)
+                    figures = evaluate(self.experiment, self.views, model, self._check_stop)
                 except Stopped:
                     self.checkpoints.save(step, state)
                     raise

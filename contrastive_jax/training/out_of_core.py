@@ -15,7 +15,7 @@ import copy
 import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -28,120 +28,27 @@ from contrastive_jax.branches import Graph
 from contrastive_jax.distributed.mesh import by_example, replicated
 from contrastive_jax.distributed.rows import local_rows, place
 from contrastive_jax.training.microbatch import Cut
+from contrastive_jax.training.pieces import (
+    Kept,
+    Pulled,
+    embed,
+    loss_and_gradients,
+    owned,
+    pull_back,
+    summands,
+    towers,
+    whole_gradient,
+)
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.training.step import encode_branches, loss_of_encoded, updated
+from contrastive_jax.training.step import encode_branches, updated
+from contrastive_jax.training.trainable import EVERYTHING, Trainable
 
 if TYPE_CHECKING:
-    from jax.sharding import AbstractMesh, Mesh
+    from jax.sharding import Mesh
     from jax.stages import Compiled
-    from jaxtyping import Array, Float, Int, Key, PyTree
+    from jaxtyping import Array, Float, Key, PyTree
 
     from contrastive_jax.losses.loss import ConfiguredLoss
-
-
-class Kept(NamedTuple):
-    """What the first reading leaves, {branch: array}; the first three axes as `Cut.put` has them.
-
-    encoded: [shards, count, microbatch, H]; prints: a number an example, known again in the second reading.
-    """
-
-    encoded: dict[str, Array]
-    prints: dict[str, Array]
-
-
-class Pulled(NamedTuple):
-    """What the second reading adds up.
-
-    gradients: of the encoders' parameters, [summands, ...]. drift: [size], at each place of a piece the
-    largest difference of an example's two encodings, as a part of their length.
-    """
-
-    gradients: PyTree
-    drift: Float[Array, " size"]
-
-
-def summands(mesh: Mesh | AbstractMesh) -> int:
-    """The parts in which a gradient is added up, each on devices of its own.
-
-    Where every device has all parameters each adds up for itself, and they communicate once, at the end.
-    Where parameters are sharded there is one sum, sharded likewise: a sum a device would be as large as all
-    of the parameters. (Manual over `data` and automatic over the other axes would serve both; XLA's
-    partitioner aborts the process on it.)
-    """
-    copies = mesh.shape.get("data", 1)
-    return copies if copies == mesh.size else 1
-
-
-def embed(
-    graph: Graph, cut: Cut, params: PyTree, kept: Kept, views: Mapping, key: Key[Array, ""], piece
-) -> tuple[Kept, Int[Array, ""]]:
-    """The first reading of a piece; the number is `piece` + 1, for those who wait for the program."""
-    encoded = encode_branches(graph, params, views, key, None, cut.positions(piece))
-    prints = {name: _print(rows) for name, rows in encoded.items()}
-    put = functools.partial(jax.tree.map, lambda whole, part: cut.put(whole, piece, part))
-    return Kept(put(kept.encoded, encoded), put(kept.prints, prints)), piece + 1
-
-
-def loss_and_gradients(
-    graph: Graph,
-    losses: Mapping[str, ConfiguredLoss],
-    params: PyTree,
-    encoded: dict[str, Array],
-    fields: Mapping[str, Array],
-    key: Key[Array, ""],
-) -> tuple[tuple[Float[Array, ""], dict], tuple[PyTree, dict[str, Array]]]:
-    """(value, metrics), and the gradients of {"heads", "losses"} and of `encoded`, in its layout."""
-
-    def objective(own, encoded):
-        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in encoded.items()}
-        return loss_of_encoded(graph, losses, own, rows, fields, key)
-
-    own = {name: part for name, part in params.items() if name != "encoders"}
-    return jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(own, encoded)
-
-
-def pull_back(
-    graph: Graph,
-    cut: Cut,
-    encoders: PyTree,
-    pulled: Pulled,
-    prints: dict[str, Array],
-    cotangents: dict[str, Array],
-    views: Mapping,
-    key: Key[Array, ""],
-    piece: Int[Array, ""],
-) -> tuple[Pulled, Int[Array, ""]]:
-    """The second reading of a piece, added to `pulled`; the number as in `embed`."""
-
-    def on_own_rows(encoders, pulled, prints, cotangents, views, positions, key):
-        def forward(encoders):
-            return encode_branches(graph, {"encoders": encoders}, views, key, None, positions)
-
-        encoded, pull = jax.vjp(forward, encoders)
-        (gradients,) = pull(cotangents)
-        drift = pulled.drift
-        for name, rows in encoded.items():
-            size = jnp.maximum(jnp.linalg.norm(rows, axis=-1), 1e-12)
-            drift = jnp.maximum(drift, jnp.abs(_print(rows) - prints[name]) / size)
-        return Pulled(jax.tree.map(lambda total, g: total + g, pulled.gradients, gradients), drift)
-
-    local = on_own_rows
-    if summands(jax.sharding.get_abstract_mesh()) > 1:
-        rows, everywhere = P("data"), P()
-        local = jax.shard_map(
-            on_own_rows,
-            in_specs=(everywhere, rows, rows, rows, rows, rows, everywhere),
-            out_specs=rows,
-            check_vma=False,
-        )
-    take = functools.partial(jax.tree.map, lambda whole: cut.take(whole, piece))
-    pulled = local(encoders, pulled, take(prints), take(cotangents), views, cut.positions(piece), key)
-    return pulled, piece + 1
-
-
-def whole_gradient(own: PyTree, pulled: Pulled) -> PyTree:
-    """The gradient of all parameters: {"encoders", "heads", "losses"}."""
-    return {**own, "encoders": jax.tree.map(lambda g: g.sum(0), pulled.gradients)}
 
 
 class OutOfCore:
@@ -159,28 +66,30 @@ class OutOfCore:
         mesh: Mesh,
         cut: Cut,
         state: TrainState,
+        trainable: Trainable = EVERYTHING,
     ) -> None:
         """state: its structure, shapes and shardings."""
         self.graph, self.losses, self.optimizer, self.mesh, self.cut = graph, losses, optimizer, mesh, cut
-        kept, pulled = self.structures(state.params["encoders"])
+        self.trainable = trainable
+        kept, pulled = self.structures(towers(state.params))
         shardings = functools.partial(jax.tree.map, lambda x: x.sharding)
         self.empty = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (kept, pulled)),
             out_shardings=shardings((kept, pulled)),
         )
         self.embed = jax.jit(
-            functools.partial(embed, graph, cut),
+            functools.partial(embed, graph, cut, trainable),
             donate_argnums=1,
             out_shardings=(shardings(kept), replicated(mesh)),
         )
-        own = {name: part for name, part in shardings(state.params).items() if name != "encoders"}
+        own, _ = trainable.split(owned(shardings(state.params)))
         self.loss = jax.jit(
-            functools.partial(loss_and_gradients, graph, losses),
+            functools.partial(loss_and_gradients, graph, losses, trainable),
             donate_argnums=1,
             out_shardings=(replicated(mesh), (own, shardings(kept.encoded))),
         )
         self.pull_back = jax.jit(
-            functools.partial(pull_back, graph, cut),
+            functools.partial(pull_back, graph, cut, trainable),
             donate_argnums=1,
             out_shardings=(shardings(pulled), replicated(mesh)),
         )
@@ -234,7 +143,7 @@ class OutOfCore:
                     f"{piece}, then {int(batch['broken'])}; see to the source and run the same command again"
                 )
             pulled, done = self.pull_back(
-                params["encoders"],
+                towers(params),
                 pulled,
                 kept.prints,
                 cotangents,
@@ -252,7 +161,7 @@ class OutOfCore:
             "gradient_norm": optax.tree.norm(gradients),
             "embedding_drift": pulled.drift.max(),
         }
-        return updated(self.losses, self.optimizer, state, gradients), metrics
+        return updated(self.losses, self.optimizer, state, gradients, self.trainable), metrics
 
     def using(self, compiled: Mapping[str, Compiled]) -> OutOfCore:
         """The same step with these programs, by name, in place of its own."""
@@ -264,15 +173,15 @@ class OutOfCore:
     def _piece(self, views: Mapping[str, np.ndarray]) -> dict[str, Array]:
         return place(self.mesh, self.cut.shards * self.cut.microbatch, views)
 
-    def structures(self, encoders: PyTree) -> tuple[Kept, Pulled]:
-        """What the readings fill, from shapes alone."""
+    def structures(self, params: PyTree) -> tuple[Kept, Pulled]:
+        """What the readings fill, from the shapes of the `towers` alone."""
         cut, size = self.cut, self.cut.shards * self.cut.microbatch
         views = {n: jax.ShapeDtypeStruct((size, *v.shape), v.dtype) for n, v in self.graph.views.items()}
         encoded = jax.eval_shape(
-            lambda encoders, views: encode_branches(
-                self.graph, {"encoders": encoders}, views, jax.random.key(0), None, jnp.arange(size)
+            lambda params, views: encode_branches(
+                self.graph, self.trainable.merged(params), views, jax.random.key(0), None, jnp.arange(size)
             ),
-            encoders,
+            params,
             views,
         )
         rows = by_example(self.mesh)
@@ -290,7 +199,7 @@ class OutOfCore:
         vectors = {name: kept(x, x.shape[1:]) for name, x in encoded.items()}
         prints = {name: kept(x, ()) for name, x in encoded.items()}
         drift = jax.ShapeDtypeStruct((size,), jnp.float32, sharding=rows)
-        return Kept(vectors, prints), Pulled(jax.tree.map(summed, encoders), drift)
+        return Kept(vectors, prints), Pulled(jax.tree.map(summed, self.trainable.split(params)[0]), drift)
 
 
 class _Pace:
@@ -303,8 +212,3 @@ class _Pace:
         self._under_way.append(output)
         while len(self._under_way) > self._ahead:
             self._wait(self._under_way.popleft())
-
-
-def _print(rows: Float[Array, "b H"]) -> Float[Array, " b"]:
-    """One number of each vector, which two different vectors hardly share."""
-    return rows @ jnp.cos(jnp.arange(rows.shape[-1], dtype=rows.dtype))

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.distributed.mesh import by_example, replicated
+from contrastive_jax.training.pieces import towers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,17 +71,18 @@ def _out_of_core(experiment: Experiment) -> list[Program]:
     """As `OutOfCore` runs them: the next piece is placed while one is worked on."""
     step, cut, state = experiment.out_of_core_step, experiment.cut, experiment.state_structure
     everywhere, params = replicated(experiment.mesh), state.params
-    kept, pulled = step.structures(params["encoders"])
+    kept, pulled = step.structures(towers(params))
     piece = batch_structure(experiment, cut.shards * cut.microbatch)["views"]
     fields = batch_structure(experiment, cut.batch_size)["fields"]
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     with jax.set_mesh(experiment.mesh):
         found, (own, _) = jax.eval_shape(step.loss, params, kept.encoded, fields, state.key)
     value, metrics = jax.tree.map(lambda x: _placed(x, everywhere), found)
-    own = jax.tree.map(lambda x, like: _placed(x, like.sharding), own, {k: params[k] for k in own})
+    placed, _ = experiment.trainable.split({k: params[k] for k in own})
+    own = jax.tree.map(lambda x, like: _placed(x, like.sharding), own, placed)
     embed = params, kept, piece, state.key, number
     loss = params, kept.encoded, fields, state.key
-    pull = params["encoders"], pulled, kept.prints, kept.encoded, piece, state.key, number
+    pull = towers(params), pulled, kept.prints, kept.encoded, piece, state.key, number
     update = state, pulled, own, value, metrics
     return [
         Program("empty", step.empty, (), 1, state),

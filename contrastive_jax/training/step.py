@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -12,6 +12,7 @@ import optax
 from contrastive_jax.branches import Graph
 from contrastive_jax.training.microbatch import encode
 from contrastive_jax.training.state import TrainState
+from contrastive_jax.training.trainable import EVERYTHING, Trainable, join
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float, Int, Key, PyTree
@@ -26,14 +27,16 @@ def encode_branches(
     key: Key[Array, ""],
     microbatch: int | None,
     positions: Int[Array, " B"] | None = None,
+    names: Iterable[str] | None = None,
 ) -> dict[str, Float[Array, "B H"]]:
     """What the encoder of every branch makes of the examples.
 
-    key: of the step; positions: the examples' places in the global batch, None for the whole of it.
+    key: of the step; positions: the examples' places in the global batch, None for the whole of it;
+    names: of these branches only.
     """
     result = {}
-    for name, branch in graph.branches.items():
-        view = views[branch.view]
+    for name in graph.branches if names is None else names:
+        view = views[graph.branches[name].view]
         result[name] = encode(
             lambda view, keys, name=name: graph.encode(params, name, view, train=True, key=keys),
             view,
@@ -77,7 +80,7 @@ def total_loss(
     key: Key[Array, ""],
     microbatch: int | None,
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """`loss_of_encoded` of a batch that lies in memory whole."""
+    """`loss_of_encoded` of a batch that lies in memory whole; `params` with all adapters merged."""
     encoded = encode_branches(graph, params, batch["views"], key, microbatch)
     return loss_of_encoded(graph, losses, params, encoded, batch["fields"], key)
 
@@ -87,12 +90,18 @@ def updated(
     optimizer: optax.GradientTransformation,
     state: TrainState,
     gradients: PyTree,
+    trainable: Trainable = EVERYTHING,
 ) -> TrainState:
-    """The next state: one update of the optimizer, then the losses' parameters within their bounds."""
-    updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
+    """The next state: one update of the optimizer, then the losses' parameters within their bounds.
+
+    gradients: of what is trained, as `Trainable.split` cuts it out.
+    """
+    trained, rest = trainable.split(state.params)
+    updates, opt_state = optimizer.update(gradients, state.opt_state, trained)
+    params = join(optax.apply_updates(trained, updates), rest)
     projected = {name: loss.project(params["losses"][name]) for name, loss in losses.items()}
-    return state._replace(step=state.step + 1, params={**params, "losses": projected}, opt_state=opt_state)
+    trained, _ = trainable.split({**params, "losses": projected})
+    return state._replace(step=state.step + 1, params=join(trained, rest), opt_state=opt_state)
 
 
 def train_step(
@@ -102,17 +111,20 @@ def train_step(
     microbatch: int | None,
     state: TrainState,
     batch: Mapping[str, Any],
+    trainable: Trainable = EVERYTHING,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update; bind the first four arguments and it is `(state, batch) -> (state, metrics)`.
 
     batch: {"views": {name: [B, ...]}, "fields": {name: [B]}}. Metrics are scalars, `loss` and
-    `gradient_norm` (before clipping) among them; both are of the parameters before the update.
+    `gradient_norm` (before clipping, of what is trained) among them; both are of the parameters before the
+    update.
     """
     key = jax.random.fold_in(state.key, state.step)
+    trained, rest = trainable.split(state.params)
 
-    def objective(params):
-        return total_loss(graph, losses, params, batch, key, microbatch)
+    def objective(trained):
+        return total_loss(graph, losses, trainable.merged(join(trained, rest)), batch, key, microbatch)
 
-    (value, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(state.params)
+    (value, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
     metrics |= {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
-    return updated(losses, optimizer, state, gradients), metrics
+    return updated(losses, optimizer, state, gradients, trainable), metrics

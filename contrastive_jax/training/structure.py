@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 
+from contrastive_jax.configuration import nearest
 from contrastive_jax.errors import InputError
 
 
@@ -14,17 +16,33 @@ def is_key(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def named_leaves(tree: Any) -> dict[str, Any]:
+def path_name(path: Any) -> str:
+    """The name of a leaf from the path that JAX has for it: its keys, joined by "/"."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """The leaves by their path, `params/encoders/image/kernel`; None and empty dicts have none.
 
     Raises:
       ValueError: two leaves have the same name (a "/" inside a key).
     """
-    leaves, _ = jax.tree.flatten_with_path(tree)
-    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    leaves, _ = jax.tree.flatten_with_path(tree, is_leaf)
+    names = [path_name(path) for path, _ in leaves]
     if len(set(names)) < len(names):
         raise ValueError(f"two leaves are called {next(name for name in names if names.count(name) > 1)!r}")
     return {name: leaf for name, (_, leaf) in zip(names, leaves)}
+
+
+def part_of(name: str) -> str:
+    """The encoder, head or loss that a parameter belongs to: "encoders/text" of encoders/text/norm/scale."""
+    return "/".join(name.split("/")[:2])
+
+
+def nearest_pattern(pattern: str, names: Iterable[str]) -> str:
+    """What to say of a pattern that none of some parameters' names fits."""
+    names = list(names)
+    return nearest(pattern, {*names, *(f"{part_of(name)}/*" for name in names)})
 
 
 def describe(tree: Any) -> dict[str, dict[str, Any]]:

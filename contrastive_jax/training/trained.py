@@ -86,7 +86,8 @@ def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trai
     if restored is None:
         raise InputError(f"--workdir {path}: no checkpoint yet; train first")
     found, state, _ = restored
-    return Trained(path, found, experiment, bind_tokenizer(experiment, path), state["params"])
+    params = experiment.merged(state["params"])
+    return Trained(path, found, experiment, bind_tokenizer(experiment, path), params)
 
 
 def _stored_config(path: Path) -> ConfigDict:

@@ -11,7 +11,7 @@ from small import experiment, made_up_batch, read_in_pieces
 
 from contrastive_jax.branches import Graph
 from contrastive_jax.distributed.stopping import StopRequest
-from contrastive_jax.training import out_of_core
+from contrastive_jax.training import pieces as of_pieces
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.loop import Run, Stopped
 from contrastive_jax.training.optimizer import decaying
@@ -62,7 +62,7 @@ def from_pieces(run, params, pieces):
             params, jax.random.key(KEY), pieces, ahead=0
         )
     assert broken == 0
-    return (value, out_of_core.whole_gradient(own, pulled)), pulled
+    return (value, of_pieces.whole_gradient(own, pulled)), pulled
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_what_a_second_reading_can_get_wrong():
 def test_pieces_need_no_communication_where_every_device_has_the_parameters():
     run = experiment(devices=8, microbatch=1, mode="out_of_core", batch_size=16)
     with jax.set_mesh(run.mesh):
-        step, params = run.out_of_core_step, run.state_structure.params["encoders"]
+        step, params = run.out_of_core_step, of_pieces.towers(run.state_structure.params)
         kept, pulled = step.structures(params)
         views = step._piece(next(read_in_pieces(run, made_up_batch(run)))["views"])
         given = params, pulled, kept.prints, kept.encoded, views, jax.random.key(0), np.int32(0)
