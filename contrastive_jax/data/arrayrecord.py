@@ -1,0 +1,140 @@
+"""ArrayRecord files that hold records as `serialization` writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from contrastive_jax.data import cache, files
+from contrastive_jax.data.indexes import warn
+from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.data.serialization import decode, decode_values
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_AT_ONCE = 1024  # records that a column is read by
+
+
+class ArrayRecord:
+    """A random-access source over the ArrayRecord files that ``data prepare`` writes.
+
+    A record is what was encoded, with ``record``, its number; and ``key``, ``file/number`` where none was
+    encoded. The library reads local files only: remote ones are fetched into the cache folder once, whole.
+
+    Args:
+        pattern: files: a path, a glob, braces, or a folder; local or remote.
+
+    Raises:
+        InputError: there is no file or record, one is no ArrayRecord, or holds records of another kind.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self.name, self._pattern = f"arrayrecord:{pattern}", pattern
+        try:
+            paths = [_local(path) for path in files.expand(pattern, ".arrayrecord")]
+            self._readers = [_reader(path) for path in paths]
+        except InputError as error:
+            raise InputError(f"source {self.name!r}: {error}") from error
+        self._names = files.names(paths, ".arrayrecord")
+        self._places = files.Places([reader.num_records() for reader in self._readers])
+        if not len(self):
+            raise InputError(f"source {self.name!r}: no record in {len(paths)} files")
+        try:
+            self[0]
+        except BrokenRecord as error:
+            raise InputError(
+                f"source {self.name!r}: {error}; `data prepare` writes what is read here"
+            ) from error
+
+    def __reduce__(self) -> tuple[type[ArrayRecord], tuple[str]]:
+        return ArrayRecord, (self._pattern,)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one record.
+
+        Raises:
+            BrokenRecord: it is damaged.
+            IndexError: there is none of this number.
+        """
+        file, row = self._places[index]
+        record = decode(self._contents(file, [row])[0])
+        record.setdefault("key", f"{self._names[file]}/{row}")
+        record["record"] = index
+        return record
+
+    def column(self, name: str) -> list[Any] | range:
+        """One field of all records; files are read through, but only headers decoded.
+
+        Raises:
+            KeyError: no record has it, or it is bytes or an array.
+        """
+        if name == "record":
+            return range(len(self))
+        values, seen = [], name == "key"
+        for file, row, content in self._all():
+            try:
+                record = decode_values(content)
+            except BrokenRecord:
+                record = {}
+            seen |= name in record
+            values.append(record.get(name, f"{self._names[file]}/{row}" if name == "key" else ""))
+        if not seen:
+            raise KeyError(name)
+        return values
+
+    def _contents(self, file: int, rows: list[int]) -> list[bytes]:
+        try:
+            return self._readers[file].read(rows)
+        except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
+            raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
+
+    def _all(self) -> Iterator[tuple[int, int, bytes]]:
+        for file, reader in enumerate(self._readers):
+            count = reader.num_records()
+            for start in range(0, count, _AT_ONCE):
+                rows = list(range(start, min(start + _AT_ONCE, count)))
+                try:
+                    contents = self._contents(file, rows)
+                except BrokenRecord:
+                    contents = [b""] * len(rows)
+                yield from ((file, row, content) for row, content in zip(rows, contents))
+
+
+def _reader(path: str) -> Any:
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    files.stamp(path)
+    try:
+        reader = ArrayRecordReader(path, options="readahead_buffer_size:0")
+        reader.num_records()
+    except Exception as error:  # see `_contents`
+        raise InputError(f"{path} is no ArrayRecord file, or is torn ({_line(error)})") from error
+    return reader
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _local(path: str) -> str:
+    """The path, or that of its copy in the cache folder."""
+    if not files.is_remote(path):
+        return path
+    mark = hashlib.sha256(f"{path} {files.stamp(path)}".encode()).hexdigest()[:24]
+    copy = cache.folder() / "fetched" / mark / path.rsplit("/", 1)[-1]
+    if not copy.exists():
+        warn(f"fetching {path} into {copy.parent}")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        temporary = f"{copy}.{os.getpid()}"
+        try:
+            files.filesystem(path).get_file(path, temporary)
+            os.replace(temporary, copy)
+        except OSError as error:
+            raise InputError(f"cannot fetch {path} ({error})") from error
+    return str(copy)

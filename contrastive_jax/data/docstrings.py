@@ -1,0 +1,191 @@
+"""An embedded data set: the functions of the installed Python packages, and what they say they do."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from contrastive_jax.data import cache
+from contrastive_jax.data.functions import VERSION
+from contrastive_jax.data.lines import JSONLines
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from contrastive_jax.data.records import Source
+
+_log = logging.getLogger(__name__)
+SPLITS = ("train", "held_out", "all")
+HELD_OUT_SHARE = 0.15
+_NOT_READ = frozenset(
+    "test tests _vendor _vendored vendor vendored extern externals third_party site-packages dist-packages "
+    "lib2to3 idlelib ensurepip __pycache__".split()
+)
+_OWN = "contrastive-jax"  # it may be installed in any of several ways, and is no data of its own
+
+
+class Docstrings:
+    """A random-access source of the functions of the packages that are installed here.
+
+    A record is ``{"docstring": first paragraph, "code": the function without it, "name",
+    "qualified_name", "package", "module", "file", "line", "key", "record"}``; what counts as a function is
+    said in `functions.functions`. Packages are distributions, and the modules of the standard library. They
+    are held out whole, by a hash of their names. Tests and vendored copies are not read, and of functions
+    with equal code or equal docstrings one is kept, the one in ``train`` if there is any.
+
+    Source is parsed, never imported. It takes about a minute once, and is kept in the cache folder by
+    package and version. Two environments hold different packages, so their sets differ.
+
+    Args:
+        split: ``train``, ``held_out`` (about 15 % of the packages) or ``all``.
+
+    Raises:
+        InputError: no function is found, or the cache folder cannot be written.
+    """
+
+    def __init__(self, split: str = "train") -> None:
+        if split not in SPLITS:
+            raise ValueError(f"split={split!r} is not one of {', '.join(SPLITS)}")
+        self.name, self._split = f"docstrings:{split}", split
+        try:
+            path = _prepared() / f"{split}.jsonl"
+        except OSError as error:
+            raise InputError(
+                f"source {self.name!r}: {error}; set CONTRASTIVE_JAX_CACHE to a folder that can be written"
+            ) from error
+        self._lines: Source = JSONLines(str(path))
+
+    def __reduce__(self) -> tuple[type[Docstrings], tuple[str]]:
+        return Docstrings, (self._split,)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One function; IndexError where there is none of this number."""
+        return self._lines[index]
+
+    def column(self, name: str) -> Any:
+        """One field of all functions; KeyError where there is none of this name."""
+        return self._lines.column(name)
+
+
+def held_out(package: str) -> bool:
+    """Whether a package is kept from training, by a hash of its name."""
+    return int(hashlib.sha256(package.encode()).hexdigest()[:8], 16) / 2**32 < HELD_OUT_SHARE
+
+
+def packages() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
+    """(name, version, [(module, path of its source)]) of what is installed, sorted by name.
+
+    A package that is installed for editing is left out, as is what has no list of its files.
+    """
+    found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    for distribution in importlib.metadata.distributions():
+        names = [file.as_posix() for file in distribution.files or [] if file.suffix == ".py"]
+        files = [(_module(name), str(distribution.locate_file(name))) for name in names if _is_read(name)]
+        name = str(distribution.name).lower().replace("_", "-")
+        if files and name != _OWN:
+            # The same name again is shadowed by the first on the path.
+            found.setdefault(name, (distribution.version, files))
+    for name, files in _standard_library().items():
+        found.setdefault(name, (sys.version.split()[0], files))
+    for name in sorted(found):
+        yield name, found[name][0], sorted(found[name][1])
+
+
+def _standard_library() -> dict[str, list[tuple[str, str]]]:
+    root, found = Path(sysconfig.get_paths()["stdlib"]), {}
+    for folder, inside, names in os.walk(root):
+        inside[:] = sorted(name for name in inside if name not in _NOT_READ)
+        for name in names:
+            path = Path(folder, name)
+            relative = path.relative_to(root).as_posix()
+            if name.endswith(".py") and _is_read(relative):
+                module = _module(relative)
+                found.setdefault(module.split(".")[0], []).append((module, str(path)))
+    return found
+
+
+def _is_read(path: str) -> bool:
+    *folders, name = path.split("/")
+    if path.startswith(("/", "..")) or name.startswith(("test_", "conftest")) or name.endswith("_test.py"):
+        return False
+    return not _NOT_READ & set(folders)
+
+
+def _module(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def _prepared() -> Path:
+    """The folder with a file for each split, made where it is not there."""
+    folder, jobs = cache.folder() / "docstrings", []
+    for package, version, files in packages():
+        place = f"{VERSION} {sys.version_info[:2]} {version} {files[0]}"
+        digest = hashlib.sha256(place.encode("utf-8", "replace")).hexdigest()[:16]
+        output = folder / "packages" / f"{package}-{digest}.jsonl"
+        jobs.append({"package": package, "output": str(output), "files": files})
+    names = "\n".join(job["output"] for job in jobs)
+    prepared = folder / hashlib.sha256(names.encode()).hexdigest()[:16]
+    if not (prepared / f"{SPLITS[-1]}.jsonl").exists():  # it is written last
+        (folder / "packages").mkdir(parents=True, exist_ok=True)
+        _extract([job for job in jobs if not Path(job["output"]).exists()])
+        _split(jobs, prepared)
+    return prepared
+
+
+def _extract(jobs: list[dict[str, Any]]) -> None:
+    """Reads packages in as many processes as there are cores."""
+    if not jobs:
+        return
+    count = sum(len(job["files"]) for job in jobs)
+    _log.warning("reading %d source files of %d installed packages for their docstrings", count, len(jobs))
+    jobs = sorted(jobs, key=lambda job: -len(job["files"]))
+    shares = [share for number in range(_cores()) if (share := jobs[number :: _cores()])]
+    command = [sys.executable, "-W", "ignore", "-m", "contrastive_jax.data.functions"]
+    children = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in shares]
+    try:
+        for child, share in zip(children, shares):
+            child.stdin.write(json.dumps(share).encode())
+            child.stdin.close()
+        codes = [child.wait() for child in children]
+    finally:
+        for child in children:
+            child.kill()
+    if any(codes):
+        raise OSError(f"reading the installed packages failed (exit codes {codes})")
+
+
+def _cores() -> int:
+    return min(len(os.sched_getaffinity(0)), 16)
+
+
+def _split(jobs: list[dict[str, Any]], folder: Path) -> None:
+    lines: dict[str, list[str]] = {split: [] for split in SPLITS}
+    seen: set[bytes] = set()
+    for job in sorted(jobs, key=lambda job: (held_out(job["package"]), job["package"])):
+        split = "held_out" if held_out(job["package"]) else "train"
+        for line in Path(job["output"]).read_text(encoding="utf-8").splitlines(keepends=True):
+            function = json.loads(line)
+            marks = {_digest(function["docstring"].lower()), _digest("".join(function["code"].split()))}
+            if not marks & seen:
+                lines[split].append(line)
+                lines["all"].append(line)
+            seen |= marks
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        cache.replace(folder / f"{split}.jsonl", "".join(lines[split]).encode())
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()[:16]

@@ -1,0 +1,120 @@
+"""A folder of pictures, whose subfolders are classes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from contrastive_jax.data import files
+from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.data.webdataset import PICTURES
+from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Folder:
+    """A random-access source over the pictures of a folder and of those below it, sorted by path.
+
+    A record is ``{"key": path below the folder, "record", "image": the encoded picture}``. With subfolders it
+    has ``label_name``, the first folder of its path, and ``label``, that name's place among the sorted ones.
+    If pictures have a ``.txt`` of the same name beside them, what it holds is ``text``.
+
+    Args:
+        path: the folder; local or remote.
+
+    Raises:
+        InputError: there is no such folder, no picture in it, or some lie in subfolders and some do not.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.name, self._folder = f"folder:{path}", os.path.expanduser(path).rstrip("/") or "/"
+        try:
+            found = set(_below(self._folder))
+        except OSError as error:
+            raise InputError(
+                f"source {self.name!r}: cannot read {path} ({error.strerror or error})"
+            ) from error
+        self._keys = sorted(key for key in found if key.rpartition(".")[2].lower() in PICTURES)
+        if not self._keys:
+            endings = ", ".join(sorted(PICTURES))
+            raise InputError(f"source {self.name!r}: no picture in {path} (looked for {endings})")
+        self._texts = {key for key in found if key.endswith(".txt")}
+        self._captioned = any(_caption(key) in self._texts for key in self._keys)
+        classes = sorted({key.partition("/")[0] for key in self._keys if "/" in key})
+        self._labels = {name: number for number, name in enumerate(classes)}
+        flat = next((key for key in self._keys if "/" not in key), None)
+        if classes and flat:
+            raise InputError(
+                f"source {self.name!r}: {flat} lies beside the classes {classes[0]!r}, ...; "
+                "put all pictures into subfolders, or none"
+            )
+
+    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
+        return Folder, (self._folder,)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one record.
+
+        Raises:
+            BrokenRecord: its file cannot be read.
+            IndexError: there is none of this number.
+        """
+        if not 0 <= index < len(self._keys):
+            raise IndexError(f"record {index} of {len(self._keys)}")
+        key = self._keys[index]
+        record = {"key": key, "record": index, "image": self._read(key)}
+        if self._labels:
+            name = key.partition("/")[0]
+            record |= {"label": self._labels[name], "label_name": name}
+        if self._captioned and _caption(key) in self._texts:
+            record["text"] = self._text(key)
+        return record
+
+    def column(self, name: str) -> list[Any] | range:
+        """One field of all records; it reads no picture. See `records.Source.column`."""
+        if name == "record":
+            return range(len(self))
+        if name == "key":
+            return list(self._keys)
+        if name in ("label", "label_name") and self._labels:
+            names = [key.partition("/")[0] for key in self._keys]
+            return names if name == "label_name" else [self._labels[each] for each in names]
+        if name == "text" and self._captioned:
+            return [self._text(key) if _caption(key) in self._texts else "" for key in self._keys]
+        raise KeyError(name)
+
+    def _read(self, key: str) -> bytes:
+        try:
+            return files.read(f"{self._folder}/{key}")
+        except OSError as error:
+            raise BrokenRecord(f"{key}: cannot be read ({error.strerror or error})") from error
+
+    def _text(self, key: str) -> str:
+        return self._read(_caption(key)).decode("utf-8", "replace").strip()
+
+
+def _caption(key: str) -> str:
+    return f"{key.rpartition('.')[0]}.txt"
+
+
+def _below(folder: str) -> Iterator[str]:
+    """Paths of the files below a folder, relative to it, without hidden ones."""
+    if files.is_remote(folder):
+        system = files.filesystem(folder)
+        start = len(system._strip_protocol(folder)) + 1
+        names = (name[start:] for name in system.find(folder))
+        yield from (name for name in names if not any(part.startswith(".") for part in name.split("/")))
+        return
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(2, "no such folder", folder)
+    for inside, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = os.path.relpath(inside, folder)
+        for name in names:
+            if not name.startswith("."):
+                yield name if relative == "." else f"{relative}/{name}"

@@ -1,0 +1,113 @@
+"""Data sets that TFDS has prepared, read without TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from contrastive_jax.data.records import BrokenRecord, flatten
+from contrastive_jax.errors import InputError
+
+
+class TFDS:
+    """A random-access source over a split of a data set that lies prepared as ArrayRecord.
+
+    A record has the set's features, nested ones flattened, with ``key`` and ``record``. Pictures are the
+    encoded bytes; texts are strings; a class has its name beside it (``label``: ``label_name``).
+
+    Args:
+        argument: ``NAME/SPLIT``; the name as TFDS has it (``name``, ``name/config``, ``name:1.0.0``) or the
+            folder of a prepared version. Nothing is downloaded or prepared.
+        data_dir: where TFDS keeps its sets; its own default otherwise.
+
+    Raises:
+        InputError: the set or the split is not there, or not as ArrayRecord.
+    """
+
+    def __init__(self, argument: str, data_dir: str = "") -> None:
+        self.name, self._arguments = f"tfds:{argument}", (argument, data_dir)
+        name, slash, split = argument.rpartition("/")
+        if not slash:
+            raise InputError(f"source {self.name!r}: no split; write tfds:NAME/SPLIT")
+        import tensorflow_datasets as tfds
+
+        try:
+            if os.path.isdir(os.path.expanduser(name)):
+                builder = tfds.builder_from_directory(os.path.expanduser(name))
+            else:
+                builder = tfds.builder(name, data_dir=data_dir or None)
+            features = builder.info.features
+            encoded = {
+                feature: tfds.decode.SkipDecoding()
+                for feature, kind in features.items()
+                if isinstance(kind, tfds.features.Image)
+            }
+            self._rows = builder.as_data_source(split=split, decoders=encoded)
+        except Exception as error:  # TFDS raises a dozen kinds, some of several lines
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise InputError(f"source {self.name!r}: {reason}") from error
+        self._classes = {
+            feature: kind.names
+            for feature, kind in features.items()
+            if isinstance(kind, tfds.features.ClassLabel)
+        }
+        self._pictures = set(encoded)
+
+    def __reduce__(self) -> tuple[type[TFDS], tuple[str, str]]:
+        return TFDS, self._arguments
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one record.
+
+        Raises:
+            BrokenRecord: it cannot be parsed.
+            IndexError: there is none of this number.
+        """
+        if not 0 <= index < len(self._rows):
+            raise IndexError(f"record {index} of {len(self._rows)}")
+        try:
+            row = self._rows[index]
+        except Exception as error:  # as above
+            raise BrokenRecord(str(error).splitlines()[0]) from error
+        record = {name: _plain(value) for name, value in flatten(row).items()}
+        for name, classes in self._classes.items():
+            number = record.get(name)
+            if isinstance(number, int) and 0 <= number < len(classes or ()):
+                record[f"{name}_name"] = classes[number]
+        return {"key": str(index)} | record | {"record": index}
+
+    def column(self, name: str) -> Any:
+        """One field of all records; it parses the records but decodes no picture.
+
+        Raises:
+            KeyError: there is no such field, or it is a picture.
+        """
+        if name == "record":
+            return range(len(self))
+        if name in self._pictures or name not in self[0]:
+            raise KeyError(name)
+        return [self[index][name] for index in range(len(self))]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return _text(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return _plain(value.item())
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_plain(each) for each in value.tolist()]
+    return value
+
+
+def _text(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
