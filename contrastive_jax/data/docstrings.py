@@ -27,9 +27,8 @@ _log = logging.getLogger(__name__)
 SPLITS = ("train", "held_out", "all")
 HELD_OUT_SHARE = 0.15
 _NOT_READ = frozenset(
-    "test tests _vendor _vendored vendor vendored extern externals third_party site-packages dist-packages "
-    "lib2to3 idlelib ensurepip __pycache__".split()
-)
+    ("test", "tests", "_vendor", "_vendored", "vendor", "vendored", "extern", "externals", "third_party")
+) | {"site-packages", "dist-packages", "lib2to3", "idlelib", "ensurepip", "__pycache__"}
 _OWN = "contrastive-jax"  # it may be installed in any of several ways, and is no data of its own
 
 
