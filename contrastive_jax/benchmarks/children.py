@@ -1,4 +1,5 @@
-"""A PyTorch library in a child process, asked one thing at a time; `torch_peers` is the other end."""
+"""A PyTorch library in a child process, asked one thing at a time; `torch_peers` is the other end for
+losses, `input_peers` for input."""
 
 from __future__ import annotations
 
@@ -30,52 +31,31 @@ def missing_modules(python: str, modules: list[str]) -> set[str]:
     return set(done.stdout.split())
 
 
-class Child:
-    """A library that has loaded the problem's data and has run once.
+class Process:
+    """A program that answers one JSON object a line for each that it is given.
 
-    Raises PeerError, here and from every method, where it cannot be imported, fails or dies.
+    Raises PeerError, here and from `ask`, where it fails or dies.
     """
 
-    def __init__(self, name: str, problem: Problem, python: str = sys.executable):
+    def __init__(self, program: Path, python: str, **environment: str):
         self._folder = tempfile.TemporaryDirectory(prefix="contrastive-jax-bench-")
-        self._log = open(self._path("log"), "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self._log = open(self.path("log"), "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         # not as a script, which would put the files beside it in the way of what the library imports
         run = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
         self._process = subprocess.Popen(
-            [python, "-c", run, str(_PROGRAM)],
+            [python, "-c", run, str(program)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads()), "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, **environment, "PYTHONWARNINGS": "ignore"},
         )
-        try:
-            settings = {"dtype": problem.dtype, "scale": problem.scale, "bias": problem.bias}
-            data = self._save(problem)
-            self.started = self._ask(
-                "start", peer=name, loss=problem.loss, threads=threads(), **settings, **data
-            )
-        except BaseException:
-            self.close()
-            raise
 
-    def run(self) -> float:
-        """Seconds of the loss and its gradients."""
-        return self._ask("run")["seconds"]
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
-    def gradients(self, problem: Problem) -> Gradients:
-        """Of a problem that differs in its size alone."""
-        answer = self._ask("gradients", out=self._path("out.npz"), **self._save(problem))
-        with np.load(self._path("out.npz")) as arrays:
-            return Gradients(rows=arrays["rows"], columns=arrays["columns"], **answer)
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-        self._log.close()
-        self._folder.cleanup()
-
-    def _ask(self, do: str, **request: Any) -> dict[str, Any]:
+    def ask(self, do: str, **request: Any) -> dict[str, Any]:
         try:
             print(json.dumps({"do": do, **request}), file=self._process.stdin, flush=True)
             line = self._process.stdout.readline()
@@ -88,6 +68,16 @@ class Child:
             raise PeerError(answer["error"])
         return answer
 
+    def path(self, name: str) -> str:
+        """A file in a folder that goes when the process does."""
+        return str(Path(self._folder.name) / name)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+        self._folder.cleanup()
+
     def _last_words(self) -> str:
         code = self._process.wait()
         self._log.seek(0)
@@ -95,11 +85,37 @@ class Child:
         said = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
         return "its process was killed, as it is when memory runs out" if code < 0 else said
 
+
+class Child(Process):
+    """A library that has loaded the problem's data and has run once.
+
+    Raises PeerError, here and from every method, where it cannot be imported, fails or dies.
+    """
+
+    def __init__(self, name: str, problem: Problem, python: str = sys.executable):
+        super().__init__(_PROGRAM, python, OMP_NUM_THREADS=str(threads()))
+        try:
+            settings = {"dtype": problem.dtype, "scale": problem.scale, "bias": problem.bias}
+            data = self._save(problem)
+            self.started = self.ask(
+                "start", peer=name, loss=problem.loss, threads=threads(), **settings, **data
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self) -> float:
+        """Seconds of the loss and its gradients."""
+        return self.ask("run")["seconds"]
+
+    def gradients(self, problem: Problem) -> Gradients:
+        """Of a problem that differs in its size alone."""
+        answer = self.ask("gradients", out=self.path("out.npz"), **self._save(problem))
+        with np.load(self.path("out.npz")) as arrays:
+            return Gradients(rows=arrays["rows"], columns=arrays["columns"], **answer)
+
     def _save(self, problem: Problem) -> dict[str, str]:
-        files = {side: self._path(f"{side}.npy") for side in ("rows", "columns")}
+        files = {side: self.path(f"{side}.npy") for side in ("rows", "columns")}
         for file, embeddings in zip(files.values(), problem.embeddings()):
             np.save(file, embeddings)
         return files
-
-    def _path(self, name: str) -> str:
-        return str(Path(self._folder.name) / name)

@@ -75,11 +75,12 @@ def choose(names: Sequence[str], loss: str, platform: str, python: str | None = 
     chosen = {name: PEERS[name] for name in dict.fromkeys(names)}
     torch = {name: peer for name, peer in chosen.items() if peer.program is None}
     if torch:
-        _check_installed(torch, python)
+        check_installed(torch, python)
     return chosen
 
 
-def _check_installed(peers: dict[str, Peer], python: str | None) -> None:
+def check_installed(peers: dict[str, Peer], python: str | None) -> None:
+    """Raises InputError for a Python that does not run, or that lacks torch or what the peers need."""
     modules = ["torch", *(peer.module for peer in peers.values())]
     try:
         missing = missing_modules(python or sys.executable, modules)

@@ -1,4 +1,4 @@
-"""`contrastive-jax bench`: measures the loss, or the train step of a config, on this machine."""
+"""`contrastive-jax bench`: measures the loss, the train step of a config, or its input, on this machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,21 @@ from contrastive_jax.commands.output import reserved_stdout
 from contrastive_jax.errors import DONE, FAILED, InputError
 
 _AXES = ("data", "fsdp", "tensor")
+_RATES = ("pictures_per_second", "pictures_per_core_second", "tokens_per_second", "tokens_per_core_second")
+_COLUMNS = (
+    *("seconds", "ratio", "temp_bytes", "peak_bytes", "gradient_error"),
+    *(name for rate in _RATES for name in (rate, rate.replace("_per_", "_ratio_per_"))),
+)
 
 
 def run(options: argparse.Namespace) -> int:
     """The exit code of the command."""
     with reserved_stdout() as stream:
+        if options.noun == "input":
+            from contrastive_jax.commands.bench_input import measure
+
+            _print(stream, measure(options), options.json)
+            return DONE
         mesh = _mesh(options.mesh)
         if options.noun == "loss":
             options.block, options.keep = _block(options.block), _keep(options.keep)
@@ -41,11 +51,15 @@ def run(options: argparse.Namespace) -> int:
             "threads": threads(),
             "jax": jax.__version__,
         }
-        if options.json:
-            print(json.dumps(_finite(measured)), file=stream)
-        else:
-            _table(stream, measured)
+        _print(stream, measured, options.json)
     return DONE
+
+
+def _print(stream: IO[str], measured: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_finite(measured)), file=stream)
+    else:
+        _table(stream, measured)
 
 
 def _loss(options, mesh: dict[str, int], devices) -> dict[str, Any]:
@@ -162,7 +176,7 @@ def _table(stream: IO[str], measured: dict[str, Any]) -> None:
     console.print(table)
     if not against:
         return
-    columns = ("seconds", "ratio", "temp_bytes", "peak_bytes", "gradient_error")
+    columns = [name for name in _COLUMNS if any(name in figures for figures in against.values())]
     table = Table("against", *columns, box=None)
     for name, figures in against.items():
         table.add_row(name, *(_human(column, figures.get(column, "")) for column in columns))

@@ -61,7 +61,7 @@ def _input(reading: Parser) -> None:
     reading.add_argument("--batch", type=whole(1), metavar="N", help="examples a batch")
     reading.add_argument("--workers", type=whole(0), metavar="N", help="processes that read; 0: a thread")
     reading.add_argument("--resolution", type=whole(1), metavar="N", help="side of the pictures in pixels")
-    reading.add_argument("--against", metavar="NAME[,NAME]", help="webdataset, torch")
+    reading.add_argument("--against", metavar="NAME[,NAME]", help="webdataset")
     reading.add_argument("--peer-python", metavar="FILE", help="a Python that has torch and the libraries")
     reading.add_argument("--runs", type=whole(1), metavar="N", help="in turn; the fastest counts")
     reading.add_argument("--seconds", type=positive(3600), metavar="S", help="of each run")

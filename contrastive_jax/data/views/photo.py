@@ -105,7 +105,7 @@ class Photo:
         require(all(s > 0 for s in self.std), "photo", "std", self.std, "positive")
 
     def structure(self) -> jax.ShapeDtypeStruct:
-        """Shape and type of one example: [resolution, resolution, channels] of uint8, or float32 with `std`."""
+        """Shape and type of one example: [resolution, resolution, channels], uint8, or float32 with `std`."""
         shape = (self.resolution, self.resolution, self.channels)
         return structure(shape, np.float32 if self.std else np.uint8)
 

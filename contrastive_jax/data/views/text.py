@@ -64,6 +64,11 @@ class Text:
         """All fields that it reads."""
         return self.field, *self.also
 
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What `bind` gave it."""
+        return self._tokenizer
+
     def bind(self, tokenizer: Tokenizer) -> Text:
         """The same view with the tokenizer that it shall use, which is no part of its config."""
         bound = dataclasses.replace(self)
