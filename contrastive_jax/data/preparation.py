@@ -106,10 +106,17 @@ def _size(path: Path) -> int | None:
 
 
 def finish(folder: Path, plan: Plan) -> list[dict[str, Any]]:
-    """Puts the summaries of all shards, which are there, into the manifest; the summaries."""
+    """Puts the summaries of all shards into the manifest; the summaries.
+
+    Raises:
+        CommandError: a shard is not there.
+    """
     done = (manifest(folder) or {}).get("shards")
     known = {found["file"]: found for found in done or ()}
-    found = [summary(plan, folder, n) or known[plan.name(n)] for n in range(plan.shards)]
+    found = [summary(plan, folder, n) or known.get(plan.name(n)) for n in range(plan.shards)]
+    if None in found:
+        missing = plan.name(found.index(None))
+        raise CommandError(f"{folder}: {missing} is not there; do all workers write into the same folder?")
     if found != done:
         _write_manifest(folder, plan, found)
     for n in range(plan.shards):
