@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from contrastive_jax.data.files import read
+from contrastive_jax.data.lines import JSONLines
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
 
 
@@ -25,20 +26,21 @@ def read_texts(path: str, fields: Sequence[str]) -> Texts:
     Raises InputError for a file that cannot be read, a line that is no JSON object with an `_id`, a field
     that is no text or that no record has, or an id that occurs twice.
     """
-    ids, texts, seen = [], [], set()
-    for number, line in _lines(path):
+    source, ids, texts, seen = JSONLines(path), [], [], set()
+    for number in range(len(source)):
         try:
-            record = json.loads(line)
-            identifier = str(record["_id"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"{path}, line {number}: no JSON object with an _id ({error})") from error
-        parts = [_field(record, field) for field in fields]
+            record = source[number]
+        except BrokenRecord as error:
+            raise InputError(f"{path}: {error}") from error
+        if "_id" not in record:
+            raise InputError(f"{path}, record {number + 1}: has no _id")
+        parts = [record.get(field) for field in fields]
         for field, part in zip(fields, parts):
             if not isinstance(part, str | None):
-                raise InputError(f"{path}, line {number}: {field!r} is {type(part).__name__}, not a text")
+                raise InputError(f"{path}, record {number + 1}: {field!r} is {part!r}, not a text")
             if part is not None:
                 seen.add(field)
-        ids.append(identifier)
+        ids.append(str(record["_id"]))
         texts.append(" ".join(part.strip() for part in parts if part and part.strip()))
     if len(set(ids)) < len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
@@ -82,13 +84,6 @@ def judged(queries: Texts, qrels: dict[str, dict[str, int]], path: str) -> Texts
     if missing is not None:
         raise InputError(f"{path}: judges the query {missing!r}, which is not among the queries")
     return Texts(*map(list, zip(*((i, text) for i, text in zip(*queries) if i in qrels))))
-
-
-def _field(record: dict[str, Any], name: str) -> Any:
-    value: Any = record
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:

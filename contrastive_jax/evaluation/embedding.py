@@ -47,7 +47,7 @@ class Listed:
 @dataclass(frozen=True)
 class Shown:
     """The records of a source as a view sees them that reads the field `under`: there stands what the
-    record has in `field`, and nothing else."""
+    record has in `field`, and there is no other field."""
 
     source: Source
     field: str
@@ -64,7 +64,7 @@ class Shown:
         record = self.source[index]
         if self.field not in record:
             raise BrokenRecord(f"it has no field {self.field!r}")
-        return {**record, self.under: record[self.field]}
+        return {self.under: record[self.field]}
 
     def column(self, name: str) -> Sequence[Any]:
         return self.source.column(self.field if name == self.under else name)
@@ -106,7 +106,8 @@ class Embedder:
 
     def view(self, branch: str) -> View:
         """The view that a branch reads, or that a stage of it does."""
-        return self.views[self.graph.branches[branch.partition(".")[0]].view]
+        graph, name = staged(self.graph, branch)
+        return self.views[graph.branches[name].view]
 
     def texts(self, branch: str, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """The embeddings of texts that stand in no source."""

@@ -182,12 +182,19 @@ class _Side(NamedTuple):
         under = embed.view(branch).field
         shown = source if field in (None, under) else Shown(source, field, under)
         try:
-            texts = [text[0] if isinstance(text, list) and text else text for text in shown.column(under)]
+            texts = [_text(value, embed.view(branch)) for value in shown.column(under)]
         except KeyError:  # not a column: a picture
             texts = None
         if texts is None or not all(isinstance(text, str) for text in texts):
             return cls(embed(branch, shown), np.arange(len(source)), [""] * len(source))
         return cls(embed(branch, shown), numbered(texts)[1], texts)
+
+
+def _text(value: Any, view: Any) -> Any:
+    """What a text view reads of a field: of a list the first text, or all of them joined."""
+    if not isinstance(value, list | tuple) or not value:
+        return value
+    return " ".join(value) if getattr(view, "join", False) else value[0]
 
 
 def _size(pool: Pool) -> int:

@@ -6,7 +6,7 @@ from known_embeddings import KnownEmbeddings
 from matplotlib.colors import to_rgba
 from PIL import Image
 
-from contrastive_jax.data.captions import Captions
+from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.data.views import Glyph, Photo, Text
 from contrastive_jax.evaluation import Retrieval
 from contrastive_jax.evaluation.contact_sheet import contact_sheet
@@ -65,7 +65,7 @@ def test_captioned_pictures_in_files(tmp_path):
     views = {"text": Text(), "image": Photo()}
     functions = dict.fromkeys(views, lambda record: np.eye(3)[record["record"]])
     embed, retrieval = KnownEmbeddings(views, functions), Retrieval("text", "image", ("record",))
-    source = Captions(tmp_path / "captions.jsonl")
+    source = JSONLines(str(tmp_path / "captions.jsonl"))
     rows = cells(contact_sheet(retrieval, embed, source), answers=3)
     assert len(rows) == 3
     for number, row in enumerate(rows):

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 
 from contrastive_jax.configuration import build, load
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.distributed.mesh import MeshShape
-from contrastive_jax.evaluation.embedding import Embedder, Listed
+from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation import embedding
+from contrastive_jax.evaluation.embedding import Embedder, Listed, Shown
 from contrastive_jax.training.experiment import Config, Experiment
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -61,3 +64,49 @@ def test_what_is_raised_between_batches_ends_it(experiment, params):
     with pytest.raises(Enough):
         embedder(experiment, params, between=between)("a", SOURCE)
     assert len(calls) == 2
+
+
+def test_a_stage_of_a_branch(experiment, params):
+    """What the encoder gives, of unit length; the last head's is the branch itself."""
+    embed = embedder(experiment, params)
+    whole, graph = embed("a", SOURCE), experiment.graph
+    np.testing.assert_array_equal(embed("a.projector", SOURCE), whole)
+    encoded = embed("a.encoder", SOURCE)
+    expected = graph.encode(params, "a", PICTURES[..., None], train=False, key=None)
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(encoded, expected, atol=2e-6)
+    assert np.abs(encoded - whole).max() > 0.01
+    for name, message in (
+        ("c", "branch 'c' is unknown"),
+        ("a.head", "no stage 'head'; known: encoder, proj"),
+    ):
+        with pytest.raises(InputError, match=message):
+            embed(name, SOURCE)
+
+
+def test_the_same_records_are_embedded_once(experiment, params):
+    calls = []
+    embed = embedder(experiment, params, between=lambda: calls.append(None), batch_size=64, remember=True)
+    first = embed("a", SOURCE)
+    assert embed("a", SOURCE, np.arange(21)) is first
+    assert len(calls) == 1
+    np.testing.assert_array_equal(embed("a", SOURCE, [3, 5]), first[[3, 5]])
+    embed("b", SOURCE)
+    embed("a", Listed("made up", SOURCE.records))  # of the same name, and another source
+    assert len(calls) == 4
+    shown = Shown(Listed("other", [{"face": picture} for picture in PICTURES]), "face", "image")
+    np.testing.assert_array_equal(embed("a", shown), first)
+    embed("a", Shown(shown.source, "face", "image"))
+    assert len(calls) == 5
+    assert shown.column("image") == shown.source.column("face")
+    with pytest.raises(BrokenRecord, match="no field 'faces'"):
+        embed("a", Shown(shown.source, "faces", "image"))
+
+
+def test_what_is_remembered_is_bounded(experiment, params, monkeypatch):
+    monkeypatch.setattr(embedding, "KEPT_BYTES", 21 * 32 * 4)
+    calls = []
+    embed = embedder(experiment, params, between=lambda: calls.append(None), batch_size=64, remember=True)
+    for branch in ("a", "b", "b", "a"):
+        embed(branch, SOURCE)
+    assert len(calls) == 3

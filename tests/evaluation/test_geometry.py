@@ -7,7 +7,7 @@ from contrastive_jax.data.views import Glyph, Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import Geometry
 from contrastive_jax.evaluation.embedding import Listed
-from contrastive_jax.evaluation.geometry import uniformity
+from contrastive_jax.evaluation.geometry import effective_rank, tolerance, uniformity
 
 
 def brute_force(z):
@@ -29,9 +29,36 @@ def test_alignment_and_uniformity_are_those_of_the_whole_matrix(devices):
     found = run(images, texts, devices)
     assert found == {
         "alignment": pytest.approx(np.mean(np.sum((images - texts) ** 2, axis=1)), rel=1e-5),
+        "modality_gap": pytest.approx(np.linalg.norm(images.mean(0) - texts.mean(0)), rel=1e-5),
         "uniformity/image": pytest.approx(brute_force(images), rel=1e-4),
         "uniformity/text": pytest.approx(brute_force(texts), rel=1e-4),
+        "effective_rank/image": pytest.approx(effective_rank(images), rel=1e-5),
+        "effective_rank/text": pytest.approx(effective_rank(texts), rel=1e-5),
     }
+
+
+def test_one_branch_alone_with_its_labels():
+    z, labels = on_sphere(np.random.default_rng(0), 20, 4), list("abcd") * 5
+    embed = KnownEmbeddings({"image": Glyph()}, {"image": lambda r: z[r["record"]]})
+    source = Listed("made up", [{"record": i, "label": labels[i]} for i in range(20)])
+    found = dict(Geometry("image", label="label").run(embed, source))
+    pairs = [z[i] @ z[j] for i in range(20) for j in range(20) if i != j and labels[i] == labels[j]]
+    assert set(found) == {"uniformity/image", "tolerance/image", "effective_rank/image"}
+    assert found["tolerance/image"] == pytest.approx(np.mean(pairs), rel=1e-5)
+    with pytest.raises(InputError, match="no two records share a class"):
+        tolerance(z, np.arange(20))
+
+
+def test_the_effective_rank_counts_directions():
+    """k directions of equal weight are k; a line is one; scale and rotation change nothing."""
+    rng = np.random.default_rng(0)
+    turned = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    for k in (1, 3, 6):
+        z = np.repeat(np.eye(6)[:k], 4, axis=0)
+        assert effective_rank(z) == pytest.approx(k)
+        assert effective_rank(7 * z @ turned) == pytest.approx(k)
+    skew = effective_rank(np.eye(4) * [9, 1, 1, 1])
+    assert skew == pytest.approx(np.exp(-0.75 * np.log(0.75) - 3 / 12 * np.log(1 / 12)))
 
 
 def test_by_hand():
@@ -39,6 +66,7 @@ def test_by_hand():
     images, texts = np.array([[1.0, 0], [-1, 0]]), np.array([[0, 1.0], [0, 1]])
     found = run(images, texts, 1)
     assert found["alignment"] == pytest.approx(2.0)
+    assert found["modality_gap"] == pytest.approx(1.0)
     assert found["uniformity/image"] == pytest.approx(-8.0, rel=1e-5)
     assert found["uniformity/text"] == pytest.approx(0.0, abs=1e-5)
 

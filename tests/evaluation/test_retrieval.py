@@ -81,6 +81,49 @@ def test_any_of_several_fields_makes_an_answer_right():
     assert list(found.values()) == [1.0, 1.0]
 
 
+def test_several_captions_a_picture():
+    """Three pictures with 2, 1 and 3 captions: a picture is right with any of its own, as on COCO."""
+    captions = [["a", "b"], ["c"], ["d", "e", "f"]]
+    directions = dict(zip("abcdef", np.eye(3)[[1, 0, 1, 0, 2, 1]]))
+    embed = KnownEmbeddings(
+        {"text": Text(field="captions"), "image": Glyph()},
+        {"text": lambda r: directions[r["captions"]], "image": lambda r: np.eye(3)[r["record"]] * [3, 2, 1]},
+    )
+    evaluator = Retrieval("text", "image", right=("record",), at=(1,), several="text")
+    found = dict(evaluator.run(embed, records(3, captions=captions)))
+    assert found == {"text_to_image/R@1": 3 / 6, "image_to_text/R@1": 2 / 3}
+
+
+def test_a_picture_that_stands_in_several_records_is_one_answer():
+    """Four records of two pictures; text 2 finds picture 9 second, behind one entry of picture 7."""
+    texts = np.array([[1.0, 0], [1, 0], [2, 1], [0, 1]])
+    images = np.eye(2)[[0, 0, 1, 1]]
+    source = records(4, picture=[7, 7, 9, 9])
+    settings = dict(rows="text", columns="image", right=("picture",), at=(1, 2))
+    found = dict(Retrieval(**settings, once=("image",)).run(embedder(texts, images), source))
+    assert found["text_to_image/R@1"] == 3 / 4
+    assert found["text_to_image/R@2"] == 1.0
+    answers = Retrieval(**settings, once=("image",)).find(embedder(texts, images), source, "text", "image", 5)
+    assert set(answers.nearest.ravel()) == {0, 2}
+    assert dict(Retrieval(**settings).run(embedder(texts, images), source))["text_to_image/R@2"] == 3 / 4
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_query_is_not_its_own_answer(devices):
+    """Products by their pictures: the nearest other picture of 40, some of which have no other."""
+    rng, n = np.random.default_rng(0), 40
+    z, product = on_sphere(rng, n, 3), rng.integers(0, 20, n)
+    evaluator = Retrieval("image", "image", right=("product",), at=(1, 3), exclude_self=True)
+    found = dict(evaluator.run(embedder(z, z, devices), records(n, product=product)))
+    table = z @ z.T - 10 * np.eye(n)
+    order = np.argsort(-table, axis=1)
+    expected = [np.mean([(product[o[:k]] == p).any() for o, p in zip(order, product)]) for k in (1, 3)]
+    assert found == {"image_to_image/R@1": expected[0], "image_to_image/R@3": expected[1]}
+    alone = evaluator.find(embedder(z, z), records(1, product=[1]), "image", "image", 3)
+    assert alone.nearest.tolist() == [[-1]]
+    assert not alone.right.any()
+
+
 def faces(embeddings, devices=1):
     function = lambda record: embeddings[record["record"]]  # noqa: E731
     views = {"a": Glyph(member=0), "b": Glyph(member=1)}
@@ -111,6 +154,13 @@ def test_wrong_settings_are_refused():
         Retrieval(rows="a", columns="b", right=("record",), at=(0, 1))
     with pytest.raises(InputError, match=r"right=\(\)"):
         Retrieval(rows="a", columns="b", right=())
+    for settings, message in (
+        (dict(several="c"), "several='c': known: a, b"),
+        (dict(once=("c",)), "once='c'"),
+        (dict(group="character", once=("a",)), "leave out several and once"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Retrieval(rows="a", columns="b", right=("record",), **settings)
     evaluator = Retrieval(rows="text", columns="image", right=("pictur",))
     with pytest.raises(InputError, match="no field 'pictur'"):
         dict(evaluator.run(embedder(np.eye(2), np.eye(2)), records(2)))

@@ -46,6 +46,19 @@ def test_prompts_stand_in_the_field_that_their_view_reads():
     assert dict(evaluator.run(embedder(field="caption"), SOURCE))["accuracy"] == pytest.approx(3 / 5)
 
 
+def test_prompts_call_a_class_by_a_field_of_its_own():
+    """Numbers for labels, and names that are a text or a list of which the first is taken."""
+    words = {"cat": [1.0, 0], "dog": [0, 1.0]}
+    embed = embedder(lambda text: words[text.removeprefix("a ")])
+    for names in (("cat", "dog"), (["cat", "puss"], ["dog"])):
+        source = Listed(
+            "made up", [{"z": np.eye(2)[i % 2], "label": i % 2, "word": names[i % 2]} for i in range(6)]
+        )
+        evaluator = ZeroShot("image", "text", "label", templates=("a {}",), names="word", ignore=("7",))
+        assert dict(evaluator.run(embed, source))["accuracy"] == 1.0
+        assert evaluator.fields == ("label", "word")
+
+
 def test_small_and_ignored_classes_come_in_when_they_are_asked_for():
     everywhere = lambda text: DIRECTIONS.get(text, [0.5, -1])  # noqa: E731
     evaluator = ZeroShot(examples="image", prompts="text", label="script")
