@@ -20,6 +20,10 @@ _LINES = 20  # of each kind of complaint
 def run(options: argparse.Namespace) -> int:
     """The exit code of the command."""
     with reserved_stdout() as stream:
+        if options.noun == "mine":
+            from contrastive_jax.commands.mine import mine
+
+            return mine(options, stream)
         return {"inspect": _inspect, "prepare": _prepare}[options.noun](options, stream)
 
 

@@ -44,12 +44,12 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     query_branch, branch = choose_branches(
         experiment.graph.branches,
         experiment.config.data.views,
-        _compared(experiment.config),
+        compared(experiment.config),
         picture is not None,
         options.query_branch,
         branch,
     )
-    source = _source(options, stored, experiment)
+    spec, source = _source(options, stored, experiment)
     trained = restore(path, experiment, options.step)
     with jax.set_mesh(experiment.mesh):
         embed = trained.embedder(options.batch)
@@ -66,7 +66,7 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         found |= {
             "query_branch": query_branch,
             "branch": branch,
-            "source": source.name,
+            "source": spec,
             "records": len(stored),
         }
         scores, rows, how = _nearest(options, stored, query, experiment.mesh)
@@ -76,7 +76,7 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return found | how, results
 
 
-def _compared(config) -> list[tuple[str, ...]]:
+def compared(config) -> list[tuple[str, ...]]:
     """The branches that each evaluator compares."""
     return [tuple(e.branches) for e in config.evaluation.evaluators.values()] if config.evaluation else []
 
@@ -113,13 +113,11 @@ def _check_index(options, stored, branch: str, trained, records: int) -> None:
 def _source(options, stored, experiment):
     from contrastive_jax.data.sources import open_source
 
-    if options.source is not None:
-        return open_source(options.source)
-    if stored is not None:
-        return open_source(stored.metadata["source"])
-    if (source := experiment.evaluation_source) is None:
+    evaluation = experiment.config.evaluation
+    spec = options.source or (stored and stored.metadata["source"]) or (evaluation and evaluation.source)
+    if spec is None:
         raise InputError("--source: give the records to search; the config has no evaluation.source")
-    return source
+    return spec, open_source(spec)
 
 
 def _embedded(embed, branch: str, source):

@@ -60,7 +60,13 @@ def _prepare(prepare: Parser) -> None:
 def _mine(mine: Parser) -> None:
     add_checkpoint(mine)
     add_source(mine, what="records that hold a query and its document, such as beir:folder/train")
-    mine.add_argument("--output", required=True, type=filled, metavar="FILE.jsonl", help="one line a query")
+    mine.add_argument(
+        "--corpus", type=filled, metavar="KIND:PATH", help="further documents, such as jsonl:corpus.jsonl"
+    )
+    mine.add_argument(
+        "--corpus-field", metavar="NAME[,NAME]", help="their text; what the branch reads by default"
+    )
+    mine.add_argument("--output", required=True, type=filled, metavar="FILE.jsonl", help="one line a pair")
     mine.add_argument("--queries", metavar="BRANCH", help="that embeds the queries")
     mine.add_argument("--documents", metavar="BRANCH", help="that embeds the documents")
     mine.add_argument("--negatives", type=whole(1), default=7, metavar="N", help="a query at most; 7")
