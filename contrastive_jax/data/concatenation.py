@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data.files import Places
+from contrastive_jax.data.files import Places, read
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,26 +69,32 @@ class Concatenation:
 
 
 class Kept:
-    """Those records of a source in which some fields are there and not empty.
+    """Those records of a source in which some fields are there and not empty, and whose keys are listed.
 
     ``record`` is a record's number among the kept ones.
 
     Args:
         source: of which to keep some.
         fields: all of them must be there; a string of white space alone, an empty list and null are not.
-        mask: what `fields` say, where that is known already (one bit a record).
+        keys: a file with a key a line, of the records to keep; all by default.
+        mask: what the other two say, where that is known already (one bit a record).
 
     Raises:
-        InputError: no record has such a field, or none is left.
+        InputError: no record has such a field, the list cannot be read, or none is left.
     """
 
     def __init__(
-        self, source: Source, fields: Sequence[str], mask: UInt8[np.ndarray, " bytes"] | None = None
-    ):
-        self.name = f"{source.name}?keep={','.join(fields)}"
-        self._source, self._fields = source, tuple(fields)
+        self,
+        source: Source,
+        fields: Sequence[str] = (),
+        keys: str = "",
+        mask: UInt8[np.ndarray, " bytes"] | None = None,
+    ) -> None:
+        options = {"keep": ",".join(fields), "keys": keys}
+        self.name = f"{source.name}?{'&'.join(f'{name}={value}' for name, value in options.items() if value)}"
+        self._source, self._fields, self._keys = source, tuple(fields), keys
         if mask is None:
-            keep = np.ones(len(source), bool)
+            keep = self._listed() if keys else np.ones(len(source), bool)
             for field in fields:
                 keep &= self._filled(field)
             if not keep.any():
@@ -98,7 +104,7 @@ class Kept:
         self._indices = np.flatnonzero(np.unpackbits(mask, count=len(source)))
 
     def __reduce__(self) -> tuple[type[Kept], tuple[Any, ...]]:
-        return Kept, (self._source, self._fields, self._mask)
+        return Kept, (self._source, self._fields, self._keys, self._mask)
 
     def __len__(self) -> int:
         return len(self._indices)
@@ -117,6 +123,15 @@ class Kept:
         if isinstance(column, np.ndarray):
             return column[self._indices]
         return [column[index] for index in self._indices.tolist()]
+
+    def _listed(self) -> Bool[np.ndarray, " N"]:
+        try:
+            listed = set(read(self._keys).decode().split("\n"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"source {self.name!r}: cannot read {self._keys} ({reason})") from error
+        listed = {key.strip() for key in listed}
+        return np.array([key in listed for key in self._source.column("key")], bool)
 
     def _filled(self, field: str) -> Bool[np.ndarray, " N"]:
         try:

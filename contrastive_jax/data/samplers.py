@@ -6,9 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 import numpy as np
-from grain.experimental import index_shuffle
 
+from contrastive_jax.data.mixtures import Homogeneous, Mixture
 from contrastive_jax.data.streams import Streams
+from contrastive_jax.data.walks import Walk, column
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,12 +35,15 @@ class Permutation:
         Raises:
             InputError: `batch_size` is larger than the source and `repeat` is off.
         """
-        return Draw(_Walk(len(source), batch_size, seed, self.repeat, f"records of {source.name}"))
+        return Draw(Walk(len(source), batch_size, seed, self.repeat, f"records of {source.name}"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
     """Every group once an epoch, and of each group `members` different records.
+
+    With one member this makes batches of unique keys: no two rows have the same value of the field (but
+    for `repeat`).
 
     Args:
         group: the field of a record that makes a group: records of equal value belong together.
@@ -62,55 +66,53 @@ class Groups:
             InputError: the source has no such field, or `batch_size` is larger than the number of
                 groups and `repeat` is off.
         """
-        try:
-            labels = np.asarray(source.column(self.group))
-        except KeyError:
-            raise InputError(f"sampler.group={self.group!r} is no field of {source.name}") from None
+        labels = column(source, self.group, "group")
         _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-        walk = _Walk(len(sizes), batch_size, seed, self.repeat, f"values of {self.group} in {source.name}")
+        walk = Walk(len(sizes), batch_size, seed, self.repeat, f"values of {self.group} in {source.name}")
         return GroupDraw(walk, np.argsort(inverse, kind="stable"), sizes, self.members)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Walk:
-    """Walks over `count` things in an O(1)-memory permutation an epoch."""
+class Identities:
+    """P identities, and of each K records as rows side by side: P x K rows (Hermans et al. 2017, 1703.07737).
 
-    count: int
-    batch_size: int
-    seed: int
-    repeat: bool
-    noun: str
+    P is `batch_size` / `members`. Every identity comes once an epoch.
+
+    Args:
+        group: the field that says who it is: records of equal value are of one identity.
+        members: K, rows of an identity, different records; of a smaller group some come again.
+        repeat: allow more identities a batch than there are.
+    """
+
+    group: str = "label"
+    members: int = 4
+    repeat: bool = False
 
     def __post_init__(self) -> None:
-        if self.batch_size > self.count and not self.repeat:
-            raise InputError(
-                f"batch_size={self.batch_size} is more than the {self.count} {self.noun}; "
-                f"lower batch_size or set the sampler's repeat=True"
-            )
+        if self.members < 1:
+            raise InputError(f"sampler.members={self.members} must be at least 1")
 
-    def __call__(self, step: int, rows: slice) -> tuple[Int64[np.ndarray, " b"], Int64[np.ndarray, " b"]]:
-        """The epoch and the thing of each row of a step's batch."""
-        row = np.arange(self.batch_size, dtype=np.int64)[rows]
-        if self.batch_size <= self.count:
-            epoch, step = divmod(step, self.count // self.batch_size)
-            epochs, places = np.full_like(row, epoch), step * self.batch_size + row
-        else:
-            epochs, places = np.divmod(step * self.batch_size + row, self.count)
-        return epochs, np.array(
-            [
-                # As grain.MapDataset.shuffle has it, a hundred times faster than through its records.
-                index_shuffle(place, max_index=self.count - 1, seed=(self.seed + epoch) % 2**32, rounds=4)
-                for epoch, place in zip(epochs.tolist(), places.tolist())
-            ],
-            np.int64,
-        )
+    def bind(self, source: Source, batch_size: int, seed: int) -> IdentityDraw:
+        """The draws from one source.
+
+        Raises:
+            InputError: the source has no such field, `batch_size` is no multiple of `members`, or there are
+                too few identities and `repeat` is off.
+        """
+        if batch_size % self.members:
+            raise InputError(
+                f"batch_size={batch_size} is no multiple of sampler.members={self.members}: a batch holds "
+                f"members rows of each identity"
+            )
+        groups = Groups(self.group, self.members, self.repeat)
+        return IdentityDraw(groups.bind(source, batch_size // self.members, seed), batch_size, self.members)
 
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
     """`draw(step)` gives the record indices of a batch."""
 
-    walk: _Walk
+    walk: Walk
 
     def __call__(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "b 1"]:
         """The record indices of a step, int64 [rows, 1]: of all rows of the batch, or of some."""
@@ -122,7 +124,7 @@ class GroupDraw:
 
     def __init__(
         self,
-        walk: _Walk,
+        walk: Walk,
         order: Int64[np.ndarray, " N"],
         sizes: Int64[np.ndarray, " G"],
         members: int,
@@ -141,6 +143,21 @@ class GroupDraw:
         return self._order[self._starts[groups][:, None] + np.stack(chosen)]
 
 
+@dataclasses.dataclass(frozen=True)
+class IdentityDraw:
+    """`draw(step)` gives the record indices of a batch, the rows of an identity one after another."""
+
+    groups: GroupDraw
+    batch_size: int
+    members: int
+
+    def __call__(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "b 1"]:
+        """The record indices of a step, int64 [rows, 1]: of all rows of the batch, or of some."""
+        row = np.arange(self.batch_size)[rows]
+        identities, place = np.unique(row // self.members, return_inverse=True)
+        return self.groups(step, identities)[place, row % self.members][:, None]
+
+
 def _choose(rng: np.random.Generator, size: int, members: int) -> Int64[np.ndarray, " members"]:
     if members == 1:
         return np.array([int(rng.random() * size)])
@@ -148,4 +165,10 @@ def _choose(rng: np.random.Generator, size: int, members: int) -> Int64[np.ndarr
     return np.resize(rng.choice(size, min(size, members), replace=False), members)
 
 
-KINDS = {"permutation": Permutation, "groups": Groups}
+KINDS = {
+    "permutation": Permutation,
+    "groups": Groups,
+    "identities": Identities,
+    "mixture": Mixture,
+    "homogeneous": Homogeneous,
+}

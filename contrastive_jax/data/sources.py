@@ -34,7 +34,8 @@ def open_source(spec: str) -> Source:
     - ``digits:train`` (``held_out``, ``all``): scikit-learn's digits.
 
     Options follow a question mark, divided by ``&``: ``?keep=title,text`` leaves out records in which one
-    of the fields is missing or empty; others are those of the kind.
+    of the fields is missing or empty, ``?keys=FILE`` all but those whose keys the file lists, one a line;
+    others are those of the kind.
 
     Raises:
         InputError: an unknown kind, split or option, or files that cannot be read.
@@ -50,15 +51,15 @@ def _open(spec: str) -> Source:
     options = dict(each.split("=", 1) for each in found[1].split("&")) if found else {}
     if kind not in KINDS:
         raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-    keep = options.pop("keep", None)
+    keep, keys = options.pop("keep", ""), options.pop("keys", "")
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
     for option in options:
         if option not in known:
             raise InputError(
-                f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, 'keep'])}"
+                f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, 'keep', 'keys'])}"
             )
     source = KINDS[kind](argument, **options)
-    return source if keep is None else Kept(source, [field for field in keep.split(",") if field])
+    return Kept(source, [field for field in keep.split(",") if field], keys) if keep or keys else source
 
 
 def _split_of(kind: str, argument: str, known: list[str]) -> str:

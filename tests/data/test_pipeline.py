@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from contrastive_jax.data.captions import Captions
 from contrastive_jax.data.examples import evaluate_view
 from contrastive_jax.data.glyphs import Glyphs
+from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.data.pipeline import batches
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.samplers import Groups, Permutation
@@ -21,6 +21,10 @@ from contrastive_jax.data.views import Glyph, Photo, Text
 from contrastive_jax.errors import InputError
 
 FIELDS = ("character", "picture", "picture:1")
+CHANGES = dict(
+    **dict(jitter=(0.4, 0.4, 0.4, 0.1), grey=0.2, blur=0.5, solarise=0.2, cutout=0.3),
+    **dict(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.3)),
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,10 @@ def read():
     views = {
         "a": Glyph(scale=0.1),
         "b": Glyph(member=1),
-        "text": Text(length=12).bind(BytePairs(vocabulary=400).train(source.column("text"))),
+        "c": Photo(resolution=24, crop=(0.3, 1), ratio=(0.7, 1.4), flip=0.5, randaugment=(2, 9), **CHANGES),
+        "text": Text(length=12, span=(0.5, 1), word_dropout=0.1, prompts=("{} a", "b {}")).bind(
+            BytePairs(vocabulary=400).train(source.column("text"))
+        ),
     }
     sampler = Groups(members=2).bind(source, 24, seed=3)
 
@@ -56,6 +63,7 @@ def test_a_batch_holds_what_was_declared(plain):
         "views": {
             "a": ((24, 32, 32, 1), "uint8"),
             "b": ((24, 32, 32, 1), "uint8"),
+            "c": ((24, 24, 24, 3), "float32"),
             "text": ((24, 12), "int32"),
         },
         "fields": dict.fromkeys(FIELDS, ((24,), "int32")),
@@ -118,7 +126,7 @@ def test_evaluation_is_in_order_and_without_randomness():
 
 
 def test_broken_records_are_counted_named_and_replaced(captions, caplog):
-    source = Captions(str(captions))
+    source = JSONLines(str(captions))
     sampler = Permutation().bind(source, 10, seed=0)
     views = {"image": Photo(resolution=8)}
     with (
@@ -144,7 +152,7 @@ def test_broken_records_are_counted_named_and_replaced(captions, caplog):
 
 
 def test_a_second_reading_meets_the_same_broken_records(captions, caplog):
-    source = Captions(str(captions))
+    source = JSONLines(str(captions))
     sampler = Permutation().bind(source, 40, seed=0)
     rows = np.arange(40).reshape(4, 10)
     views = {"image": Photo(resolution=8)}
@@ -161,7 +169,7 @@ def test_a_second_reading_meets_the_same_broken_records(captions, caplog):
 
 
 def test_too_many_broken_records_stop_the_run(captions):
-    source = Captions(str(captions))
+    source = JSONLines(str(captions))
     sampler = Permutation().bind(source, 40, seed=0)
     made = batches(source, sampler, {"image": Photo(resolution=8)}, seed=0, steps=50, broken_share=0.01)
     # Two of every forty: 12 is the first sum above a hundredth of the 1,000 that are always granted.
@@ -175,7 +183,7 @@ def test_too_many_broken_records_stop_the_run(captions):
 def test_a_source_that_is_all_broken_stops_at_once(captions):
     for number in range(40):
         (captions.parent / f"{number}.png").unlink()
-    source = Captions(str(captions))
+    source = JSONLines(str(captions))
     sampler = Permutation().bind(source, 4, seed=0)
     with pytest.raises(InputError, match="cannot be read, one after another"):
         next(batches(source, sampler, {"image": Photo(resolution=8)}, seed=0, steps=5, broken_share=0.5))

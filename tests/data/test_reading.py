@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from contrastive_jax.data.captions import Captions
+from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.data.pipeline import batches
 from contrastive_jax.data.reading import Ahead, ReaderFailed
 from contrastive_jax.data.samplers import Permutation
@@ -75,7 +75,7 @@ def test_a_record_that_hangs_in_a_worker_is_named(captions):
     picture = captions.parent / "11.png"
     picture.unlink()
     os.mkfifo(picture)
-    source = Captions(str(captions))
+    source = JSONLines(str(captions))
     sampler = Permutation().bind(source, 40, seed=0)
     made = batches(
         source, sampler, {"image": Photo(resolution=8)}, seed=0, steps=5, workers=2, stall_seconds=20
