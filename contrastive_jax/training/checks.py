@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data import views
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation.embedding import staged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from contrastive_jax.branches import Graph
+    from contrastive_jax.data.tokenizers import Tokenizer
     from contrastive_jax.training.experiment import Config, Experiment
 
 MODES = ("in_core", "out_of_core")
@@ -72,10 +77,7 @@ def check_division(config: Config, shards: int) -> None:
 def check_wiring(experiment: Experiment) -> None:
     """Losses, evaluators and text views name what is there."""
     graph, config = experiment.graph, experiment.config
-    named = [(f"losses.{name}", loss) for name, loss in config.losses.items()]
-    if config.evaluation:
-        named += [(f"evaluation.evaluators.{n}", e) for n, e in config.evaluation.evaluators.items()]
-    for where, part in named:
+    for where, part in [(f"losses.{name}", loss) for name, loss in config.losses.items()]:
         for branch in part.branches:
             if branch not in graph.branches:
                 raise InputError(
@@ -83,6 +85,7 @@ def check_wiring(experiment: Experiment) -> None:
                 )
     best = (config.checkpoint.best or "").partition("/")
     evaluators = config.evaluation.evaluators if config.evaluation else {}
+    check_evaluators(evaluators, graph, config.evaluation and config.evaluation.source)
     if best[1] and best[0] not in evaluators:
         raise InputError(
             f"config.checkpoint.best={config.checkpoint.best}: no evaluator is called {best[0]!r}; "
@@ -93,13 +96,56 @@ def check_wiring(experiment: Experiment) -> None:
         return
     if config.data.tokenizer is None:
         raise InputError(f"config.data.views.{min(texts)} is a text: set config.data.tokenizer")
-    for name, branch in config.branches.items():
-        vocabulary = getattr(config.encoders[branch.encoder], "vocabulary", None)
-        if branch.view in texts and vocabulary is not None and vocabulary < config.data.tokenizer.vocabulary:
+    size = getattr(config.data.tokenizer, "vocabulary", 0)  # a file's is known when it has been read
+    for key, encoder in _reading(config, texts):
+        if (vocabulary := getattr(encoder, "vocabulary", size)) < size:
             raise InputError(
-                f"config.encoders.{branch.encoder}.vocabulary={vocabulary} is smaller than "
-                f"config.data.tokenizer.vocabulary={config.data.tokenizer.vocabulary} (branch {name!r})"
+                f"{key}.vocabulary={vocabulary} is smaller than config.data.tokenizer.vocabulary={size}"
             )
+
+
+def check_tokenizer(config: Config, tokenizer: Tokenizer) -> None:
+    """Every encoder that reads texts has an embedding for each of the tokenizer's ids, and means the same
+    ids by padding and end."""
+    texts = {name for name, view in config.data.views.items() if isinstance(view, views.Text)}
+    for key, encoder in _reading(config, texts):
+        vocabulary = getattr(encoder, "vocabulary", len(tokenizer))
+        if vocabulary < len(tokenizer):
+            raise InputError(
+                f"{key}.vocabulary={vocabulary} is smaller than the {len(tokenizer)} ids of the tokenizer "
+                f"(config.data.tokenizer): give {len(tokenizer)} or more"
+            )
+        padding = getattr(encoder, "padding", tokenizer.padding)
+        if padding != tokenizer.padding:
+            raise InputError(
+                f"{key}.padding={padding} is not the id {tokenizer.padding} that the tokenizer pads with "
+                f"(config.data.tokenizer.padding): set {key}.padding={tokenizer.padding}"
+            )
+        end = getattr(encoder, "end", None)
+        if end is not None and tokenizer.end[-1:] != (end,):
+            raise InputError(
+                f"{key}.end={end} is not what the tokenizer ends a text with, "
+                f"{tokenizer.end[-1] if tokenizer.end else 'nothing'} (config.data.tokenizer.end)"
+            )
+
+
+def _reading(config: Config, texts: set[str]) -> list[tuple[str, Any]]:
+    """(config.encoders.name, encoder) of those that read one of the text views."""
+    names = {branch.encoder for branch in config.branches.values() if branch.view in texts}
+    return [(f"config.encoders.{name}", config.encoders[name]) for name in sorted(names)]
+
+
+def check_evaluators(evaluators: Mapping[str, Any], graph: Graph, source: str | None) -> None:
+    """Evaluators name branches, or stages of branches, that are there, and have a source."""
+    for name, evaluator in evaluators.items():
+        where = f"config.evaluation.evaluators.{name}"
+        try:
+            for branch in evaluator.branches:
+                staged(graph, branch)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
+        if source is None and None in evaluator.sources:
+            raise InputError(f"{where}.source is None, and so is config.evaluation.source: set one of them")
 
 
 def check_fields(source: Source, wanted: list[tuple[str, str]]) -> None:

@@ -34,12 +34,13 @@ def write_report(
         folder.mkdir(exist_ok=True)
         _save(curves(lines), folder / "curves.png")
     evaluation = experiment.config.evaluation
-    retrievals = [e for e in evaluation.evaluators.values() if isinstance(e, Retrieval)] if evaluation else []
-    if not retrievals:
+    evaluators = evaluation.evaluators if evaluation else {}
+    name = next((n for n, evaluator in evaluators.items() if isinstance(evaluator, Retrieval)), None)
+    if name is None:
         return
     with jax.set_mesh(experiment.mesh):
         embed = Embedder(experiment.graph, views, params, experiment.mesh, evaluation.batch_size)
-        sheet = contact_sheet(retrievals[0], embed, experiment.evaluation_source)
+        sheet = contact_sheet(evaluators[name], embed, experiment.evaluator_sources(name)[0])
         if write:
             _save(sheet, folder / "retrieval.png")
 

@@ -36,8 +36,8 @@ def test_a_picture_chooses_its_sentence():
         "chance": pytest.approx((3 / 2 + 2 / 3) / 5),
     }
     for wrong in ("", [], [""]):
+        source = Listed("made up", [records[0], records[1] | {"false": wrong}])
         with pytest.raises(InputError, match="record 1: 'false' holds no false sentence"):
-            source = Listed("made up", [records[0], records[1] | {"false": wrong}])
             dict(CaptionChoice("image", "text").run(EMBED, source))
 
 
@@ -50,9 +50,11 @@ def test_winogrounds_scores_by_its_definition():
         {"image": lambda r: images[r["image"]], "text": lambda r: texts[int(r["text"])]},
     )
     records = [
-        {"image_0": 2 * i, "image_1": 2 * i + 1, "caption_0": str(2 * i), "caption_1": str(2 * i + 1), "tag": "ab"[i % 2]}
+        {f"image_{k}": 2 * i + k for k in (0, 1)}
+        | {f"caption_{k}": str(2 * i + k) for k in (0, 1)}
+        | {"tag": "ab"[i % 2]}
         for i in range(n)
-    ]  # fmt: skip
+    ]
     found = dict(Winoground("image", "text", group="tag").run(embed, Listed("made up", records)))
     s = np.einsum("nid,njd->nij", images.reshape(n, 2, 3), texts.reshape(n, 2, 3))  # picture, sentence
     text = (s[:, 0, 0] > s[:, 0, 1]) & (s[:, 1, 1] > s[:, 1, 0])
@@ -79,7 +81,11 @@ def test_a_sentence_chooses_its_picture():
     assert found["accuracy"] == pytest.approx((0.75 + 0) / 2)
     assert found["auc"] == pytest.approx(roc_auc_score([1, 1, 0, 1, 0, 1], near))
     assert found["sentences"] == 2
-    for values, message in ((["yes", "no"], "neither true nor false"), ([1, 1], "same in all"), ([2, 0], "neither 1 nor 0")):  # fmt: skip
+    for values, message in (
+        (["yes", "no"], "neither true nor false"),
+        ([1, 1], "same in all"),
+        ([2, 0], "neither 1 nor 0"),
+    ):
         source = Listed("made up", [record | {"label": v} for record, v in zip(records, values)])
         with pytest.raises(InputError, match=message):
             dict(PictureChoice("image", "text").run(EMBED, source))
