@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.interop.model import Tower, Wants
 from contrastive_jax.interop.names import LAYER, Row, Table
 from contrastive_jax.interop.reading import Weights
 from contrastive_jax.interop.rows import BLOCKS, attention, dense, norm, one
@@ -38,6 +39,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     ),
 }
 ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+THEIRS = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IGNORED = ("*position_ids", "logit_scale", "logit_bias")
 OTHER = {"image": ("text_model.*", "*_projection.weight"), "text": ("vision_model.*", "*_projection.weight")}
@@ -108,6 +110,49 @@ def architecture(weights: Weights, part: str) -> dict[str, Any]:
         pooling="last",
         end=found["vocab_size"] - 1 if end == 2 else end,
     )
+
+
+def tower_config(encoder: Any) -> dict[str, Any]:
+    """What a config says of an encoder, whether of images or text; the way back from `tower`."""
+    found = encoder.architecture().dimensions
+    return dict(
+        hidden_size=found.width,
+        intermediate_size=found.mlp,
+        num_hidden_layers=found.depth,
+        num_attention_heads=found.heads,
+        hidden_act=THEIRS.get(encoder.activation),
+        layer_norm_eps=encoder.epsilon,
+    )
+
+
+def image_config(encoder: Any, side: int) -> dict[str, Any]:
+    """What a config says of an encoder of pictures of `side` pixels in three colours."""
+    return dict(tower_config(encoder), image_size=side, patch_size=encoder.patch, num_channels=3)
+
+
+def text_config(encoder: Any) -> dict[str, Any]:
+    """What a config says of a text encoder."""
+    lengths = dict(vocab_size=encoder.vocabulary, max_position_embeddings=encoder.length)
+    return dict(tower_config(encoder), **lengths)
+
+
+def want_image(wants: Wants, tower: Tower) -> None:
+    """Notes what a CLIP's image encoder cannot be."""
+    want_fields(wants, tower, pooling="cls", first_norm=True, layer_scale=None, registers=0)
+
+
+def want_text(wants: Wants, tower: Tower) -> None:
+    """Notes what a CLIP's text encoder cannot be; 2 ends no text, for that is how old configs are told."""
+    want_fields(wants, tower, causal=True, pooling="last", first_norm=False, layer_scale=None)
+    if tower.encoder.end in (None, 2):
+        ends = "the id that ends every text, other than 2"
+        wants.found.append(f"config.encoders.{tower.name}.end={tower.encoder.end} (it wants {ends})")
+
+
+def want_fields(wants: Wants, tower: Tower, **fields: Any) -> None:
+    """Notes the fields of an encoder that differ from these; and an activation that is not by element."""
+    for key, value in {**fields, "activation": tuple(THEIRS)}.items():
+        wants.equal(f"encoders.{tower.name}.{key}", getattr(tower.encoder, key), value)
 
 
 def example(

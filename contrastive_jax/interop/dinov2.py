@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from contrastive_jax.interop import clip, vit
+from contrastive_jax.interop.model import Tower, Wants
 from contrastive_jax.interop.names import LAYER, Row, Table
 from contrastive_jax.interop.reading import Weights
 from contrastive_jax.interop.rows import BLOCKS, dense, gated, norm, one
@@ -29,10 +30,14 @@ IGNORED = ("*mask_token", "classifier.*")
 
 def settings(weights: Weights, part: str) -> dict[str, Any]:
     found = vit.settings(weights, part, DEFAULTS)
-    found["intermediate_size"] = int(found["hidden_size"] * found["mlp_ratio"])
-    if found["use_swiglu_ffn"]:  # two thirds, to the next multiple of 8
-        found["intermediate_size"] = (found["intermediate_size"] * 2 // 3 + 7) // 8 * 8
+    found["intermediate_size"] = _hidden(found["hidden_size"], found["mlp_ratio"], found["use_swiglu_ffn"])
     return found
+
+
+def _hidden(width: int, ratio: float, swiglu: bool) -> int:
+    """The width of the MLP; a gated one has two thirds, to the next multiple of 8."""
+    hidden = int(width * ratio)
+    return (hidden * 2 // 3 + 7) // 8 * 8 if swiglu else hidden
 
 
 def architecture(weights: Weights, part: str) -> dict[str, Any]:
@@ -47,6 +52,41 @@ def architecture(weights: Weights, part: str) -> dict[str, Any]:
         **clip.normalization(weights, MEAN, STD),
     )
     return {**section, "activation": "swiglu"} if found["use_swiglu_ffn"] else section
+
+
+def want_image(wants: Wants, tower: Tower) -> None:
+    """Notes what a Dinov2Model cannot be."""
+    encoder, where = tower.encoder, f"encoders.{tower.name}"
+    wants.equal(f"{where}.pooling", encoder.pooling, "cls")
+    wants.equal(f"{where}.first_norm", encoder.first_norm, False)
+    wants.equal(f"{where}.activation", encoder.activation, (*clip.THEIRS, "swiglu"))
+    if encoder.layer_scale is None:
+        wants.found.append(f"config.{where}.layer_scale=None (it wants a number)")
+    found = encoder.architecture().dimensions
+    if _hidden(found.width, _ratio(encoder), encoder.activation == "swiglu") != found.mlp:
+        wants.found.append(f"config.{where}.mlp={found.mlp} (it wants a multiple of 8)")
+
+
+def _ratio(encoder: Any) -> float:
+    found = encoder.architecture().dimensions
+    return found.mlp * (1.5 if encoder.activation == "swiglu" else 1) / found.width
+
+
+def config(encoder: Any, side: int) -> dict[str, Any]:
+    """The config of an encoder of pictures of `side` pixels."""
+    found = clip.image_config(encoder, side)
+    registers = dict(num_register_tokens=encoder.registers) if encoder.registers else {}
+    return dict(
+        found,
+        **registers,
+        model_type="dinov2_with_registers" if registers else "dinov2",
+        architectures=["Dinov2WithRegistersModel" if registers else "Dinov2Model"],
+        hidden_act=found["hidden_act"] or "gelu",
+        mlp_ratio=_ratio(encoder),
+        layerscale_value=encoder.layer_scale,
+        use_swiglu_ffn=encoder.activation == "swiglu",
+        qkv_bias=True,
+    )
 
 
 def example(weights: Weights, part: str) -> jax.ShapeDtypeStruct:

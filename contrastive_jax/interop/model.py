@@ -28,6 +28,12 @@ class Vocabulary:
     padding: str | None = None
     unknown: str | None = None
 
+    def id(self, token: str | None) -> int | None:
+        """A token's id; None for none."""
+        import tokenizers
+
+        return None if token is None else tokenizers.Tokenizer.from_str(self.json).token_to_id(token)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -37,6 +43,7 @@ class Model:
     normalize). params: {"encoders", "heads", "losses"}, any low-rank parts merged. views: the shape and
     dtype of one example of each view. embed: (params, branch, view [B, ...]) -> embeddings [B, d].
     mean, std: by which a view of pictures was normalised already, None if the encoder does that.
+    squeeze: whether a picture is resized to a square, whatever its own sides; else its middle is taken.
     scale, bias: the factor of cosines in the loss, and what is added to them.
     vocabulary: the text tokenizer. card: what the model card says: config, step, metrics.
     """
@@ -49,6 +56,7 @@ class Model:
     embed: Callable[[PyTree, str, Array], Float[Array, "B d"]]
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    squeeze: bool = False
     scale: float | None = None
     bias: float | None = None
     vocabulary: Vocabulary | None = None

@@ -8,6 +8,7 @@ import jax
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import clip
+from contrastive_jax.interop.model import Tower, Wants
 from contrastive_jax.interop.names import Row, Table
 from contrastive_jax.interop.reading import Weights
 from contrastive_jax.interop.rows import attention_out, dense, norm, one
@@ -55,6 +56,17 @@ def architecture(weights: Weights, part: str) -> dict[str, Any]:
         pooling="last",
         padding=None,  # it sees its padding, and pools the last of it
     )
+
+
+def want_image(wants: Wants, tower: Tower) -> None:
+    """Notes what a SigLIP's image encoder cannot be."""
+    clip.want_fields(wants, tower, pooling="map", first_norm=False, layer_scale=None, registers=0)
+
+
+def want_text(wants: Wants, tower: Tower) -> None:
+    """Notes what a SigLIP's text encoder cannot be."""
+    fields = dict(causal=False, pooling="last", first_norm=False, layer_scale=None, padding=None, end=None)
+    clip.want_fields(wants, tower, **fields)
 
 
 def example(weights: Weights, part: str) -> jax.ShapeDtypeStruct:

@@ -45,10 +45,11 @@ def save(tower: Tower, settings: dict[str, Any], vocabulary: Vocabulary | None, 
     rows = family(tower, "").rows(tower.encoder)
     write_tensors(output / "model.safetensors", names.save(rows, names.flatten(tower.params)))
     if vocabulary is not None:
-        _save_tokenizer(vocabulary, output)
+        save_tokenizer(vocabulary, output)
 
 
-def _save_tokenizer(vocabulary: Vocabulary, output: Path) -> None:
+def save_tokenizer(vocabulary: Vocabulary, output: Path) -> None:
+    """Writes what `AutoTokenizer` reads."""
     tokens = {
         "bos_token": vocabulary.begin,
         "eos_token": vocabulary.end,

@@ -8,6 +8,7 @@ import jax
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import clip
+from contrastive_jax.interop.model import Tower, Wants
 from contrastive_jax.interop.names import LAYER, Row, Table
 from contrastive_jax.interop.reading import Weights
 from contrastive_jax.interop.rows import BLOCKS, attention, dense, norm, one
@@ -46,6 +47,16 @@ def architecture(weights: Weights, part: str) -> dict[str, Any]:
         pooling="cls",
         **clip.normalization(weights, MEAN, STD),
     )
+
+
+def want_image(wants: Wants, tower: Tower) -> None:
+    """Notes what a ViTModel cannot be."""
+    clip.want_fields(wants, tower, pooling="cls", first_norm=False, layer_scale=None, registers=0)
+
+
+def config(encoder: Any, side: int) -> dict[str, Any]:
+    """The config of an encoder of pictures of `side` pixels."""
+    return dict(clip.image_config(encoder, side), model_type="vit", architectures=["ViTModel"], qkv_bias=True)
 
 
 def example(weights: Weights, part: str) -> jax.ShapeDtypeStruct:
