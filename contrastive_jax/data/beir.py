@@ -21,7 +21,9 @@ class BEIR:
 
     A record is ``{"query", "document" (title and text), "title", "text", "query_id", "document_id",
     "grade": int, "query_number": int, "document_number": int (the same for equal ids), "key", "record"}``.
-    Pairs of grade 0 and pairs whose query or document is not there or empty are left out.
+    Pairs of grade 0 and pairs whose query or document is not there or empty are left out. The split `titles`
+    needs no judgements: its queries are the documents' titles, their documents the texts alone, and a
+    document without a title is its own query (let the view take a span of it).
 
     Args:
         argument: ``FOLDER/SPLIT``. With ``corpus/LANG.jsonl`` instead of ``corpus.jsonl``, name the
@@ -38,9 +40,16 @@ class BEIR:
         query_language, _, document_language = languages.partition("-")
         document_language = document_language or query_language
         try:
-            self._queries = _texts(folder, "queries", query_language)
             self._documents = _texts(folder, "corpus", document_language)
-            judged = _judgements(f"{folder}/qrels/{split}.tsv")
+            if split == "titles":
+                self._queries = {
+                    n: ("", title or text) for n, (title, text) in self._documents.items() if text
+                }
+                self._documents = {name: ("", self._documents[name][1]) for name in self._queries}
+                judged = [(name, name, 1) for name in self._queries]
+            else:
+                self._queries = _texts(folder, "queries", query_language)
+                judged = _judgements(f"{folder}/qrels/{split}.tsv")
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
         self._pairs = [

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data.concatenation import Concatenation, Kept
+from contrastive_jax.data.concatenation import Concatenation, Kept, Renamed
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contrastive_jax.data.records import Source
 
 _CHARACTERS = "_characters"
+_COMMON = ("keep", "keys", "where", "rename")
 _OPTIONS = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)$")  # a glob's ? has no = behind it
 
 
@@ -34,8 +35,9 @@ def open_source(spec: str) -> Source:
     - ``digits:train`` (``held_out``, ``all``): scikit-learn's digits.
 
     Options follow a question mark, divided by ``&``: ``?keep=title,text`` leaves out records in which one
-    of the fields is missing or empty, ``?keys=FILE`` all but those whose keys the file lists, one a line;
-    others are those of the kind.
+    of the fields is missing or empty, ``?keys=FILE`` all but those whose keys the file lists, one a line,
+    ``?where=lang:deu,checked:true`` all but those whose fields have these values; ``?rename=english:text``
+    gives a field another name; others are those of the kind.
 
     Raises:
         InputError: an unknown kind, split or option, or files that cannot be read.
@@ -51,15 +53,22 @@ def _open(spec: str) -> Source:
     options = dict(each.split("=", 1) for each in found[1].split("&")) if found else {}
     if kind not in KINDS:
         raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-    keep, keys = options.pop("keep", ""), options.pop("keys", "")
+    keep, keys, where, rename = (options.pop(name, "") for name in _COMMON)
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
     for option in options:
         if option not in known:
             raise InputError(
-                f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, 'keep', 'keys'])}"
+                f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, *_COMMON])}"
             )
     source = KINDS[kind](argument, **options)
-    return Kept(source, [field for field in keep.split(",") if field], keys) if keep or keys else source
+    if keep or keys or where:
+        source = Kept(source, [field for field in keep.split(",") if field], keys, _pairs(where))
+    return Renamed(source, {new: own for own, new in _pairs(rename).items()}) if rename else source
+
+
+def _pairs(option: str) -> dict[str, str]:
+    """{a: b} of ``a:b,...``."""
+    return dict(part.partition(":")[::2] for part in option.split(",") if part)
 
 
 def _split_of(kind: str, argument: str, known: list[str]) -> str:

@@ -1,0 +1,74 @@
+"""What follows a question mark: records that are kept, fields with another name."""
+
+import json
+import pickle
+
+import pytest
+
+from contrastive_jax.data.sources import open_source
+from contrastive_jax.errors import InputError
+
+RECORDS = [
+    {"id": "a", "text": "one", "lang": "deu", "checked": True, "grade": 3},
+    {"id": "b", "text": " ", "lang": "deu", "checked": False, "grade": 2},
+    {"id": "c", "text": "three", "lang": "fra", "checked": True, "grade": 3},
+    {"id": "d", "text": "four", "lang": "deu", "checked": True, "grade": 1},
+]
+
+
+@pytest.fixture
+def lines(tmp_path):
+    path = tmp_path / "some.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
+    return f"jsonl:{path}"
+
+
+@pytest.mark.parametrize(
+    ("option", "kept"),
+    [
+        ("where=lang:deu", "abd"),
+        ("where=checked:true", "acd"),
+        ("where=grade:3", "ac"),
+        ("where=lang:deu,checked:true", "ad"),
+        ("where=lang:deu&keep=text", "ad"),
+    ],
+)
+def test_records_of_a_value_are_kept(lines, option, kept):
+    source = open_source(f"{lines}?{option}")
+    assert [source[i]["id"] for i in range(len(source))] == list(kept)
+    assert list(source.column("id")) == list(kept)
+    assert [source[i]["record"] for i in range(len(source))] == list(range(len(kept)))
+    again = pickle.loads(pickle.dumps(source))
+    assert list(again.column("id")) == list(kept)
+    assert option.partition("&")[0] in source.name
+
+
+def test_no_record_left_is_an_error(lines):
+    with pytest.raises(InputError, match=r"where=lang:dex.*no record of 4 is left"):
+        open_source(f"{lines}?where=lang:dex")
+    with pytest.raises(InputError, match=r"no field 'lnag' to keep by; did you mean lang\?"):
+        open_source(f"{lines}?where=lnag:deu")
+
+
+def test_a_field_has_its_new_name_and_its_own(lines):
+    source = open_source(f"{lines}?where=lang:fra&rename=text:query,grade:number")
+    assert source[0]["query"] == source[0]["text"] == "three"
+    assert list(source.column("query")) == list(source.column("text")) == ["three"]
+    assert pickle.loads(pickle.dumps(source))[0]["number"] == 3
+    with pytest.raises(InputError, match=r"no field 'txet'; did you mean text\?"):
+        open_source(f"{lines}?rename=txet:query")
+
+
+def test_renamed_parts_stand_beside_each_other(lines):
+    source = open_source(f"{lines}?rename=text:query + {lines}?rename=lang:query")
+    assert list(source.column("query")) == ["one", " ", "three", "four", "deu", "deu", "fra", "deu"]
+
+
+def test_titles_are_queries_of_their_texts(tmp_path):
+    documents = [("1", "a title", "a text"), ("2", "", "no title"), ("3", "no text", "")]
+    lines = (json.dumps({"_id": i, "title": title, "text": text}) for i, title, text in documents)
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines))
+    source = open_source(f"beir:{tmp_path}/titles")
+    found = [(record["query"], record["document"]) for record in (source[0], source[1])]
+    assert len(source) == 2
+    assert found == [("a title", "a text"), ("no title", "no title")]
