@@ -44,8 +44,8 @@ class Setting:
 
     @property
     def waiting(self) -> int:
-        """Batches that may wait ready when a run begins."""
-        return (PREFETCH + 2) * max(self.workers, 1)
+        """Batches that may wait ready when a run begins: in a worker, on the way and in a thread."""
+        return (2 * PREFETCH + 4) * max(self.workers, 1)
 
 
 class Reading(NamedTuple):

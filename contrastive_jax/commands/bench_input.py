@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contrastive_jax.benchmarks.inputs import Setting
 
 _PEER, _TARS = "webdataset", "webdataset:"
-_MADE = 512  # pictures, where no source is named
+_MADE = 2048  # records, where no source is named
 _SETTINGS = ("batch", "workers", "resolution", "runs", "seconds")
 
 
@@ -47,7 +47,7 @@ def _of_source(options: argparse.Namespace, setting: Setting) -> tuple[str, dict
         if spec is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="contrastive-jax-bench-"))
             spec = _TARS + write_tars(Path(folder), _MADE)
-            said = f"{_MADE} made-up JPEG files of 500 x 375 pixels"
+            said = f"{_MADE} records with made-up JPEG files of 500 x 375 pixels"
         source = open_source(spec)
         measured = inputs.standard_views(source, setting)
         if not measured:
