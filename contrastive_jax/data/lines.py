@@ -108,7 +108,10 @@ class Lines:
 
     def _offsets_of(self, path: str) -> dict[str, Any]:
         with files.stream(path) as file:
-            return self._offsets(file)
+            try:
+                return self._offsets(file)
+            except InputError as error:
+                raise InputError(f"{path}, {error}") from error
 
     def _record(self, file: int, row: int, index: int) -> dict[str, Any]:
         start, end = (int(self._index[file][name][row]) for name in ("starts", "ends"))
@@ -187,15 +190,16 @@ class CSV(Lines):
     kind, ending = "csv", ".csv"
 
     def _offsets(self, file: BinaryIO) -> dict[str, Any]:
-        at = 0
+        at, read = 0, []
 
         def lines() -> Iterator[str]:
             nonlocal at
             for line in file:
                 at += len(line)
-                yield line.decode("utf-8-sig" if at == len(line) else "utf-8", "replace")
+                read.append(line.decode("utf-8-sig" if at == len(line) else "utf-8", "replace"))
+                yield read[-1]
 
-        places, start, line, header = [], 0, 0, None
+        places, start, line, last, header, record = [], 0, 0, 0, None, ""
         rows = _rows(lines(), self._delimiter)
         try:
             for row in rows:
@@ -203,10 +207,20 @@ class CSV(Lines):
                     header = row
                 elif row:
                     places.append((start, at, line))
-                start, line = at, rows.line_num
+                last, start, line = line, at, rows.line_num
+                record, read[:] = "".join(read), []
         except csv.Error as error:
             raise InputError(f"line {line + 1}: {error}") from error
+        self._check_end(record, last)
         return _columns(places) | {"header": header or []}
+
+    def _check_end(self, content: str, line: int) -> None:
+        """A quote that is opened and never closed takes all that follows into one field."""
+        try:
+            list(csv.reader(io.StringIO(content, newline=""), delimiter=self._delimiter, strict=True))
+        except csv.Error as error:
+            if "end of data" in str(error):
+                raise InputError(f"line {line + 1}: its quotes are never closed") from error
 
     def _parse(self, file: int, content: bytes) -> dict[str, Any]:
         header = self._index[file]["header"]
