@@ -112,7 +112,9 @@ def _reader(path: str) -> Any:
     files.stamp(path)
     try:
         reader = ArrayRecordReader(path, options="readahead_buffer_size:0")
-        reader.num_records()
+        if not reader.ok():
+            reader.read([0])  # raises what is wrong
+            raise ValueError("its end is missing")
     except Exception as error:  # see `_contents`
         raise InputError(f"{path} is no ArrayRecord file, or is torn ({_line(error)})") from error
     return reader

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import numpy as np
 
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
+
+_NAME = re.compile(r"[^:]+(:[0-9]+\.[0-9]+\.[0-9]+)?")  # `namespace:name` is code from the network
 
 
 class TFDS:
@@ -31,6 +34,11 @@ class TFDS:
         name, slash, split = argument.rpartition("/")
         if not slash:
             raise InputError(f"source {self.name!r}: no split; write tfds:NAME/SPLIT")
+        if not _NAME.fullmatch(name):
+            raise InputError(
+                f"source {self.name!r}: sets from elsewhere are not loaded, since that runs their code; "
+                "prepare it, and name the folder of the prepared version"
+            )
         import tensorflow_datasets as tfds
 
         try:
@@ -46,6 +54,11 @@ class TFDS:
             }
             self._rows = builder.as_data_source(split=split, decoders=encoded)
         except Exception as error:  # TFDS raises a dozen kinds, some of several lines
+            if "file format" in str(error).lower():
+                raise InputError(
+                    f"source {self.name!r}: it is not prepared as ArrayRecord; "
+                    f"tfds.builder(name, file_format='array_record').download_and_prepare() does that"
+                ) from error
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise InputError(f"source {self.name!r}: {reason}") from error
         self._classes = {

@@ -1,0 +1,61 @@
+import os
+import pickle
+
+import pytest
+
+from contrastive_jax.data.folders import Folder
+from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.errors import InputError
+
+
+def fill(folder, *names):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+
+
+def test_subfolders_are_classes(tmp_path):
+    fill(tmp_path, "dog/2.JPG", "cat/b/1.png", "cat/1.png", "dog/notes.md", ".git/x.png", "cat/.x.png")
+    source = pickle.loads(pickle.dumps(Folder(str(tmp_path))))
+    assert source.column("key") == ["cat/1.png", "cat/b/1.png", "dog/2.JPG"]
+    assert source[2] == {
+        "key": "dog/2.JPG",
+        "record": 2,
+        "image": b"dog/2.JPG",
+        "label": 1,
+        "label_name": "dog",
+    }
+    assert source.column("label") == [0, 0, 1]
+    assert source.column("label_name") == ["cat", "cat", "dog"]
+    with pytest.raises(KeyError):
+        source.column("image")
+
+
+def test_a_flat_folder_with_captions(tmp_path):
+    fill(tmp_path, "1.png", "2.png", "3.png")
+    (tmp_path / "1.txt").write_text("é one\n")
+    (tmp_path / "3.txt").write_text("three")
+    source = Folder(f"{tmp_path}/")
+    assert [record.get("text") for record in source] == ["é one", None, "three"]
+    assert source.column("text") == ["é one", "", "three"]
+    with pytest.raises(KeyError):
+        source.column("label")
+
+
+def test_a_picture_that_is_gone(tmp_path):
+    fill(tmp_path, "1.png")
+    source = Folder(str(tmp_path))
+    os.unlink(tmp_path / "1.png")
+    with pytest.raises(BrokenRecord, match=r"1\.png: cannot be read"):
+        source[0]
+
+
+def test_folders_that_are_none(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        Folder(str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="no picture in"):
+        Folder(str(tmp_path))
+    fill(tmp_path, "1.png", "cat/2.png")
+    with pytest.raises(InputError, match=r"1\.png lies beside the classes 'cat'"):
+        Folder(str(tmp_path))
