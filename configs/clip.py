@@ -8,6 +8,7 @@ a model and a run of seconds. The rest follows the paper: Radford et al. 2021, a
 from ml_collections import ConfigDict
 
 from contrastive_jax.configuration import arguments
+from contrastive_jax.data.tokenizers import END
 
 # Width, heads and embedding of the text tower beside an image tower of each size; it has 12 layers.
 TEXT = {
@@ -43,9 +44,16 @@ def get_config(arg: str = "") -> ConfigDict:
         ),
         workers=0 if arg.small else 8,
     )
-    dtype = "float32" if arg.small else "bfloat16"
+    common = dict(activation="quick_gelu", epsilon=1e-5, dtype="float32" if arg.small else "bfloat16")
     config.encoders = dict(
-        image=dict(kind="vision_transformer", size=size, pooling="cls", dtype=dtype),
+        image=dict(
+            kind="vision_transformer",
+            size=size,
+            patch_bias=False,
+            first_norm=True,
+            pooling="cls",
+            **common,
+        ),
         text=dict(
             kind="text_transformer",
             width=width,
@@ -56,7 +64,8 @@ def get_config(arg: str = "") -> ConfigDict:
             length=length,
             causal=True,
             pooling="last",
-            dtype=dtype,
+            end=END,
+            **common,
         ),
     )
     config.heads = dict(

@@ -6,6 +6,7 @@ import importlib
 from pathlib import Path
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.interop.card import card
 from contrastive_jax.interop.model import Model
 
 # The file of this folder whose `save(model, output)` writes a format.
@@ -31,4 +32,5 @@ def save(format: str, model: Model, output: str | Path) -> dict[str, object]:
         raise InputError(f"--output {output}: there is something there; give a new or an empty folder")
     module = importlib.import_module(f"contrastive_jax.interop.{FORMATS[format]}")
     written = module.save(model, output)
-    return {"format": format, "output": str(output), **(written or {})}
+    (output / "README.md").write_text(card(format, model, written), encoding="utf-8")
+    return {"format": format, "output": str(output), **written}
