@@ -77,8 +77,9 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def compared(config) -> list[tuple[str, ...]]:
-    """The branches that each evaluator compares."""
-    return [tuple(e.branches) for e in config.evaluation.evaluators.values()] if config.evaluation else []
+    """The pairs of branches that an evaluator compares, or else a loss."""
+    evaluators = config.evaluation.evaluators.values() if config.evaluation else ()
+    return [tuple(part.branches[:2]) for part in (*evaluators, *config.losses.values())]
 
 
 def _index(options):

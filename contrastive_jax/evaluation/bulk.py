@@ -73,7 +73,7 @@ class Bulk:
                 keys += [key for key, _, _ in good]
                 records += [index for _, index, _ in good]
             self.between(len(batch))
-        embeddings = np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+        embeddings = np.concatenate(parts) if parts else np.zeros((0, 1), np.float32)
         return Part(keys, np.array(records, np.int64), np.asarray(embeddings, np.float32)), broken
 
     def _batches(

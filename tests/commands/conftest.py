@@ -1,5 +1,6 @@
 """The installed command, and one short run of it for all tests here."""
 
+import functools
 import logging
 import os
 import shutil
@@ -10,9 +11,11 @@ from pathlib import Path
 import jax
 import pytest
 from refusals import GLYPHS, TINY
+from small_run import write_run
 
 from contrastive_jax import cli
 from contrastive_jax.data.rendering import VERSIONS
+from contrastive_jax.training import trained as opening
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +71,29 @@ def in_process(capfd, caches, monkeypatch):
             monkeypatch.setenv(name, value)
 
     def run(*arguments):
-        return cli.main(arguments), *capfd.readouterr()
+        real = os.dup(1)  # a command leaves descriptor 1 leading to standard error
+        try:
+            code = cli.main(arguments)
+        finally:
+            os.dup2(real, 1)
+            os.close(real)
+        return code, *capfd.readouterr()
 
     level = logging.getLogger("contrastive_jax").level
     yield run
     logging.getLogger("contrastive_jax").setLevel(level)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The folder of a small run that no test may change: `run`, `pairs.jsonl`, `pictures`."""
+    return write_run(tmp_path_factory.mktemp("small")).parent
+
+
+@pytest.fixture(scope="session")
+def opened_once():
+    """Opening a run traces its model for seconds; here each is opened once, and is what it would be again."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("open_experiment", "restore"):
+            patch.setattr(opening, name, functools.lru_cache(getattr(opening, name)))
+        yield
