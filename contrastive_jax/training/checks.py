@@ -115,13 +115,13 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer) -> None:
                 f"{key}.vocabulary={vocabulary} is smaller than the {len(tokenizer)} ids of the tokenizer "
                 f"(config.data.tokenizer): give {len(tokenizer)} or more"
             )
-        padding = getattr(encoder, "padding", tokenizer.padding)
-        if padding != tokenizer.padding:
+        end, padding = getattr(encoder, "end", None), getattr(encoder, "padding", None)
+        # An encoder that looks for the end of a text need not know what fills it up.
+        if end is None and padding not in (None, tokenizer.padding):
             raise InputError(
                 f"{key}.padding={padding} is not the id {tokenizer.padding} that the tokenizer pads with "
                 f"(config.data.tokenizer.padding): set {key}.padding={tokenizer.padding}"
             )
-        end = getattr(encoder, "end", None)
         if end is not None and tokenizer.end[-1:] != (end,):
             raise InputError(
                 f"{key}.end={end} is not what the tokenizer ends a text with, "
