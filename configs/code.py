@@ -17,14 +17,14 @@ BASELINES = ("bm25_identifiers",)
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = arguments(arg, set="docstrings", data=os.environ.get("CONTRASTIVE_JAX_DATA", "data"), small=False)
-    width = 32 if arg.small else 256
-    vocabulary, words, tokens = 16_384, 40, 128
+    width = 32 if arg.small else 192
+    vocabulary, words, tokens = 16_384, 32, 96
     config = ConfigDict()
-    config.steps = 6 if arg.small else 1200
-    config.batch_size = 32 if arg.small else 512
+    config.steps = 6 if arg.small else 800
+    config.batch_size = 32 if arg.small else 256
     config.data = dict(
         sampler=dict(kind="permutation"),
-        tokenizer=dict(kind="bpe", vocabulary=vocabulary),
+        tokenizer=dict(kind="bpe", vocabulary=vocabulary, identifiers=True),
         views=dict(
             docstring=dict(kind="text", field="docstring", length=words, word_dropout=0.1),
             code=dict(kind="text", field="code", length=tokens, word_dropout=0.1),
@@ -32,7 +32,14 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.encoders = dict(
         text=dict(
-            kind="bert", size="micro", width=width, depth=1, vocabulary=vocabulary, length=tokens, dropout=0.1
+            kind="text_transformer",
+            size="micro",
+            width=width,
+            depth=1,
+            mlp=width,
+            pooling="map",
+            vocabulary=vocabulary,
+            length=tokens,
         )
     )
     config.branches = dict(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 PAD, UNKNOWN, BEGIN, END = range(4)
+_BETWEEN_WORDS = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+"
 _CACHED_STRINGS = 1 << 17
 
 
@@ -36,10 +37,12 @@ class BytePairs:
     Args:
         vocabulary: tokens at most, the four special ones included.
         lowercase: fold case first.
+        identifiers: divide names in code into their words first: `readHTTPBody_now` is read HTTP Body now.
     """
 
     vocabulary: int = 2048
     lowercase: bool = True
+    identifiers: bool = False
 
     def __post_init__(self) -> None:
         if self.vocabulary <= len(SPECIALS):
@@ -49,7 +52,10 @@ class BytePairs:
         """Learns the merges; the same texts, in any order, give the same tokenizer."""
         tokenizer = tokenizers.Tokenizer(models.BPE(unk_token=SPECIALS[UNKNOWN], fuse_unk=True))
         # Unicode writes one accented letter in two ways: NFC makes them one.
-        steps = [normalizers.NFC()] + [normalizers.Lowercase()] * self.lowercase
+        steps = [normalizers.NFC()]
+        if self.identifiers:
+            steps.append(normalizers.Replace(tokenizers.Regex(_BETWEEN_WORDS), " "))
+        steps += [normalizers.Lowercase()] * self.lowercase
         tokenizer.normalizer = normalizers.Sequence(steps)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [

@@ -88,3 +88,10 @@ def test_a_missing_file_and_a_bad_size(tmp_path):
         Tokenizer.load(tmp_path / "none.json")
     with pytest.raises(InputError, match="vocabulary=4"):
         KINDS["bpe"](vocabulary=4)
+
+
+def test_identifiers_are_their_words():
+    texts = ["readHTTPBody_now = parseXML2Tree(self.__init__)", "read http body now parse xml tree init self"]
+    plain, words = (BytePairs(vocabulary=300, identifiers=i).train(texts * 9) for i in (False, True))
+    assert words.encode("readHTTPBody_now", 9).tolist() == words.encode("read http body now", 9).tolist()
+    assert plain.encode("readHTTPBody_now", 30).tolist() != plain.encode("read http body now", 30).tolist()
