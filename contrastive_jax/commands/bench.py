@@ -15,7 +15,7 @@ from contrastive_jax.errors import DONE, FAILED, InputError
 
 _AXES = ("data", "fsdp", "tensor")
 _RATES = ("pictures_per_second", "pictures_per_core_second", "tokens_per_second", "tokens_per_core_second")
-_COLUMNS = (
+_AGAINST = (
     *("seconds", "ratio", "temp_bytes", "peak_bytes", "gradient_error"),
     *(name for rate in _RATES for name in (rate, rate.replace("_per_", "_ratio_per_"))),
 )
@@ -176,10 +176,9 @@ def _table(stream: IO[str], measured: dict[str, Any]) -> None:
     console.print(table)
     if not against:
         return
-    columns = [name for name in _COLUMNS if any(name in figures for figures in against.values())]
-    table = Table("against", *columns, box=None)
-    for name, figures in against.items():
-        table.add_row(name, *(_human(column, figures.get(column, "")) for column in columns))
+    table = Table("against", *against, box=None)
+    for row in [name for name in _AGAINST if any(name in figures for figures in against.values())]:
+        table.add_row(row, *(_human(row, figures.get(row, "")) for figures in against.values()))
     console.print(table)
     for name, figures in against.items():
         for said in ("error", "note"):

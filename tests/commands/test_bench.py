@@ -7,6 +7,7 @@ from refusals import GLYPHS, refused
 
 LOSS = ["bench", "loss", "--batch", "48", "--dim", "8"]
 STEP = ["bench", "step", "--config", GLYPHS]
+INPUT = ["bench", "input"]
 LINES = [
     (["bench"], "required: noun"),
     (["bench", "los"], "'los'", "loss"),
@@ -61,6 +62,18 @@ LINES = [
     ([*STEP, "--batch", "64", "--microbatch", "3"], "microbatch=3 does not divide"),
     ([*STEP, "--mesh", "tensr=2"], "did you mean tensor?"),
     ([*STEP, "--against", "dense"], "unknown argument '--against'"),
+    ([*INPUT, "--bach", "8"], "did you mean --batch?"),
+    ([*INPUT, "--workers", "-1"], "argument --workers", "'-1'"),
+    ([*INPUT, "--seconds", "0"], "argument --seconds"),
+    ([*INPUT, "--source", "webdatset:x.tar"], "unknown kind 'webdatset'; did you mean webdataset?"),
+    ([*INPUT, "--source", "webdataset:/nowhere/*.tar"], "/nowhere/*.tar"),
+    ([*INPUT, "--against", "tensorflow"], "--against tensorflow: ", "known: webdataset"),
+    ([*INPUT, "--against", "webdataset", "--config", GLYPHS], "--against webdataset with --config"),
+    ([*INPUT, "--against", "webdataset", "--source", "glyphs"], "it reads webdataset:PATTERN", "is glyphs"),
+    (
+        [*INPUT, "--against", "webdataset", "--peer-python", "/nowhere"],
+        "--peer-python /nowhere: does not run",
+    ),
 ]
 
 
@@ -108,6 +121,17 @@ def test_a_step_of_the_config_as_it_is_overridden(in_process, monkeypatch):
     config = experiment.config
     assert (config.batch_size, config.microbatch, config.seed, runs) == (16, 4, 5, 9)
     assert dict(experiment.mesh.shape) == {"data": 2, "fsdp": 1, "tensor": 1}
+
+
+def test_the_input_of_a_config(in_process):
+    flags = ["--workers", "0", "--runs", "1", "--seconds", "0.2", "--batch", "16"]
+    code, out, err = in_process(*INPUT, "--config", GLYPHS, *flags, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["source"], found["batch"], found["workers"]) == ("glyphs", 16, 0)
+    for figure in ("examples_per_second", "examples_per_core_second", "tokens_per_second"):
+        assert found[figure] > 0
+    assert found["tokens_per_second"] > 3 * found["examples_per_second"]  # begin, a word and end at least
 
 
 def test_a_table_for_people(in_process):
