@@ -6,7 +6,8 @@ imports nothing of this project, so that any Python that has torch and webdatase
     {"do": "start", "tars", "tokenizer", "batch", "workers", "prefetch", "resolution", "crop", "ratio",
      "length", "word_dropout"}                                     -> {"versions"}
     {"do": "read", "what": "pictures" | "tokens", "batches"}        -> {}           batches that are dropped
-    {"do": "read", "what": "pictures" | "tokens", "seconds"}        -> {"examples", "tokens", "seconds"}
+    {"do": "read", "what": "pictures" | "tokens", "seconds", "least"}
+                                            -> {"examples", "tokens", "seconds"}  of so many at least
 
 What goes wrong is answered as {"error"}.
 """
@@ -95,7 +96,7 @@ class Session:
                 next(reader)
             return {}
         examples, tokens, began = 0, 0, time.perf_counter()
-        while time.perf_counter() - began < request["seconds"]:
+        while examples < request["least"] or time.perf_counter() - began < request["seconds"]:
             batch = next(reader)
             examples += len(batch)
             tokens += int((batch != 0).sum()) if request["what"] == "tokens" else 0
