@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -19,7 +21,7 @@ from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
     from contrastive_jax.data.records import Source
 
@@ -46,25 +48,26 @@ class Docstrings:
 
     Args:
         split: ``train``, ``held_out`` (about 15 % of the packages) or ``all``.
+        path: the split's file, where it is known already.
 
     Raises:
         InputError: no function is found, or the cache folder cannot be written.
     """
 
-    def __init__(self, split: str = "train") -> None:
+    def __init__(self, split: str = "train", path: str = "") -> None:
         if split not in SPLITS:
             raise ValueError(f"split={split!r} is not one of {', '.join(SPLITS)}")
         self.name, self._split = f"docstrings:{split}", split
         try:
-            path = _prepared() / f"{split}.jsonl"
+            self._path = path or str(_prepared() / f"{split}.jsonl")
         except OSError as error:
             raise InputError(
                 f"source {self.name!r}: {error}; set CONTRASTIVE_JAX_CACHE to a folder that can be written"
             ) from error
-        self._lines: Source = JSONLines(str(path))
+        self._lines: Source = JSONLines(self._path)
 
-    def __reduce__(self) -> tuple[type[Docstrings], tuple[str]]:
-        return Docstrings, (self._split,)
+    def __reduce__(self) -> tuple[type[Docstrings], tuple[str, str]]:
+        return Docstrings, (self._split, self._path)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -83,36 +86,46 @@ def held_out(package: str) -> bool:
     return int(hashlib.sha256(package.encode()).hexdigest()[:8], 16) / 2**32 < HELD_OUT_SHARE
 
 
-def packages() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
-    """(name, version, [(module, path of its source)]) of what is installed, sorted by name.
+@dataclasses.dataclass(frozen=True)
+class Package:
+    """What is installed under a name; `files` lists (module, path of its source)."""
 
-    A package that is installed for editing is left out, as is what has no list of its files.
+    name: str
+    version: str
+    root: str
+    files: Callable[[], list[tuple[str, str]]]
+
+
+def packages() -> list[Package]:
+    """The distributions that are installed, and the modules of the standard library, sorted by name.
+
+    What is installed for editing, or has no list of its files, comes without files.
     """
-    found: dict[str, tuple[str, list[tuple[str, str]]]] = {}
+    found: dict[str, Package] = {}
     for distribution in importlib.metadata.distributions():
-        names = [file.as_posix() for file in distribution.files or [] if file.suffix == ".py"]
-        files = [(_module(name), str(distribution.locate_file(name))) for name in names if _is_read(name)]
         name = str(distribution.name).lower().replace("_", "-")
-        if files and name != _OWN:
+        if name != _OWN:
+            root, files = str(distribution.locate_file("")), functools.partial(_files_of, distribution)
             # The same name again is shadowed by the first on the path.
-            found.setdefault(name, (distribution.version, files))
-    for name, files in _standard_library().items():
-        found.setdefault(name, (sys.version.split()[0], files))
-    for name in sorted(found):
-        yield name, found[name][0], sorted(found[name][1])
+            found.setdefault(name, Package(name, distribution.version, root, files))
+    library, version = Path(sysconfig.get_paths()["stdlib"]), sys.version.split()[0]
+    for path in library.iterdir():
+        name = path.name.removesuffix(".py")
+        if (path.suffix == ".py" or path.is_dir()) and name not in _NOT_READ and name.isidentifier():
+            files = functools.partial(_files_below, library, path)
+            found.setdefault(name, Package(name, version, str(library), files))
+    return [found[name] for name in sorted(found)]
 
 
-def _standard_library() -> dict[str, list[tuple[str, str]]]:
-    root, found = Path(sysconfig.get_paths()["stdlib"]), {}
-    for folder, inside, names in os.walk(root):
-        inside[:] = sorted(name for name in inside if name not in _NOT_READ)
-        for name in names:
-            path = Path(folder, name)
-            relative = path.relative_to(root).as_posix()
-            if name.endswith(".py") and _is_read(relative):
-                module = _module(relative)
-                found.setdefault(module.split(".")[0], []).append((module, str(path)))
-    return found
+def _files_of(distribution: importlib.metadata.Distribution) -> list[tuple[str, str]]:
+    names = sorted(file.as_posix() for file in distribution.files or [] if file.suffix == ".py")
+    return [(_module(name), str(distribution.locate_file(name))) for name in names if _is_read(name)]
+
+
+def _files_below(library: Path, path: Path) -> list[tuple[str, str]]:
+    paths = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    names = [(file.relative_to(library).as_posix(), str(file)) for file in paths]
+    return [(_module(name), file) for name, file in names if _is_read(name)]
 
 
 def _is_read(path: str) -> bool:
@@ -128,28 +141,31 @@ def _module(path: str) -> str:
 
 def _prepared() -> Path:
     """The folder with a file for each split, made where it is not there."""
-    folder, jobs = cache.folder() / "docstrings", []
-    for package, version, files in packages():
-        place = f"{VERSION} {sys.version_info[:2]} {version} {files[0]}"
+    folder, outputs = cache.folder() / "docstrings", {}
+    for package in packages():
+        place = f"{VERSION} {sys.version_info[:2]} {package.version} {package.root}"
         digest = hashlib.sha256(place.encode("utf-8", "replace")).hexdigest()[:16]
-        output = folder / "packages" / f"{package}-{digest}.jsonl"
-        jobs.append({"package": package, "output": str(output), "files": files})
-    names = "\n".join(job["output"] for job in jobs)
+        outputs[package] = folder / "packages" / f"{package.name}-{digest}.jsonl"
+    names = "\n".join(map(str, outputs.values()))
     prepared = folder / hashlib.sha256(names.encode()).hexdigest()[:16]
     if not (prepared / f"{SPLITS[-1]}.jsonl").exists():  # it is written last
         (folder / "packages").mkdir(parents=True, exist_ok=True)
-        _extract([job for job in jobs if not Path(job["output"]).exists()])
-        _split(jobs, prepared)
+        _extract({package: output for package, output in outputs.items() if not output.exists()})
+        _split(outputs, prepared)
     return prepared
 
 
-def _extract(jobs: list[dict[str, Any]]) -> None:
+def _extract(outputs: dict[Package, Path]) -> None:
     """Reads packages in as many processes as there are cores."""
+    jobs = [
+        {"package": package.name, "output": str(output), "files": package.files()}
+        for package, output in outputs.items()
+    ]
     if not jobs:
         return
     count = sum(len(job["files"]) for job in jobs)
     _log.warning("reading %d source files of %d installed packages for their docstrings", count, len(jobs))
-    jobs = sorted(jobs, key=lambda job: -len(job["files"]))
+    jobs.sort(key=lambda job: -len(job["files"]))
     shares = [share for number in range(_cores()) if (share := jobs[number :: _cores()])]
     command = [sys.executable, "-W", "ignore", "-m", "contrastive_jax.data.functions"]
     children = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in shares]
@@ -169,12 +185,12 @@ def _cores() -> int:
     return min(len(os.sched_getaffinity(0)), 16)
 
 
-def _split(jobs: list[dict[str, Any]], folder: Path) -> None:
+def _split(outputs: dict[Package, Path], folder: Path) -> None:
     lines: dict[str, list[str]] = {split: [] for split in SPLITS}
     seen: set[bytes] = set()
-    for job in sorted(jobs, key=lambda job: (held_out(job["package"]), job["package"])):
-        split = "held_out" if held_out(job["package"]) else "train"
-        for line in Path(job["output"]).read_text(encoding="utf-8").splitlines(keepends=True):
+    for package in sorted(outputs, key=lambda package: (held_out(package.name), package.name)):
+        split = "held_out" if held_out(package.name) else "train"
+        for line in outputs[package].read_text(encoding="utf-8").splitlines(keepends=True):
             function = json.loads(line)
             marks = {_digest(function["docstring"].lower()), _digest("".join(function["code"].split()))}
             if not marks & seen:

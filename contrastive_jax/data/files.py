@@ -243,5 +243,9 @@ def names(paths: Sequence[str], ending: str) -> list[str]:
     """Short names of files, different for different ones: their paths below the folder of all, no ending."""
     if len(paths) == 1:
         return [paths[0].rsplit("/", 1)[-1].removesuffix(ending)]
-    folder = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return [path[len(folder) :].lstrip("/").removesuffix(ending) for path in paths]
+    shared = 0
+    for parts in zip(*(path.split("/")[:-1] for path in paths)):
+        if len(set(parts)) > 1:
+            break
+        shared += len(parts[0]) + 1
+    return [path[shared:].removesuffix(ending) for path in paths]

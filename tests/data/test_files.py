@@ -1,0 +1,60 @@
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contrastive_jax.data.files import Parts, Places, expand, names
+from contrastive_jax.errors import InputError
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 5), max_size=8))
+def test_places_count_the_records_of_one_file_after_another(counts):
+    places = Places(counts)
+    expected = [(file, row) for file, count in enumerate(counts) for row in range(count)]
+    assert [places[index] for index in range(len(places))] == expected
+    for file in range(len(counts)):
+        assert [expected[index][0] for index in places.of_file(file)] == [file] * counts[file]
+    for index in (-1, len(places)):
+        with pytest.raises(IndexError):
+            places[index]
+
+
+def test_patterns(tmp_path, monkeypatch):
+    for name in ("a-08.x", "a-09.x", "a-10.x", "b/c.x", "b/d.y", "{odd}.x", "w[1].x"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for pattern, found in {
+        "a-{08..10}.x": ["a-08.x", "a-09.x", "a-10.x"],
+        "{b/c.x,a-08.x}": ["b/c.x", "a-08.x"],
+        "a-?[89].x": ["a-08.x", "a-09.x"],
+        "b": ["b/c.x"],
+        "**/*.y": ["b/d.y"],
+        "{odd}.x": ["{odd}.x"],
+        "w[1].x": ["w[1].x"],
+    }.items():
+        assert expand(pattern, ".x") == found
+    for pattern in ("a-{08..11}.x", "c*.x", "nowhere", ""):
+        with pytest.raises(InputError, match=r"no file|no path"):
+            expand(pattern, ".x")
+
+
+def test_short_names_differ_where_paths_do():
+    assert names(["/d/a/1.tar"], ".tar") == ["1"]
+    assert names(["/d/a/1.tar", "/d/ab/1.tar"], ".tar") == ["a/1", "ab/1"]
+    assert names(["s3://b/w/1.tar", "s3://b/w/2.tar"], ".tar") == ["1", "2"]
+    assert names(["1.tar", "x/1.tar"], ".tar") == ["1", "x/1"]
+
+
+def test_parts_of_files_and_what_is_not_there(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"0123456789")
+    parts = Parts([str(path), str(tmp_path / "none")])
+    assert parts.read(0, 3, 4) == b"3456"
+    os.unlink(path)
+    assert parts.read(0, 0, 10) == b"0123456789"  # it stays open
+    for number, start, length in ((0, 8, 3), (1, 0, 1)):
+        with pytest.raises(OSError, match=r"has changed|No such file"):
+            parts.read(number, start, length)
