@@ -89,7 +89,9 @@ def their_gradients(weights, part, encoder, model, params):
     saved = saved_gradients(model, weights)
     table = interop.family_of(weights).table(weights, part, encoder)
     shapes = {name: tuple(leaf.shape) for name, leaf in names.flatten(params).items()}
-    rows = [row for row in table.rows if all(n.replace(names.LAYER, "0") in saved for n in row.theirs)]
+    # What is filled in is no parameter of theirs: nothing reads it, so its gradient is 0.
+    table = table._replace(rows=tuple(row._replace(fill=0.0) for row in table.rows))
+    rows = [r for r in table.rows if all(n.replace(names.LAYER, str(r.first)) in saved for n in r.theirs)]
     for row in rows:
         if row.ours == ("transformer/position",):
             shapes[row.ours[0]] = row.transform.load(saved[row.theirs[0]])[0].shape
