@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 if TYPE_CHECKING:
     import numpy as np
 
+_TWO_ROUNDS = list(range(256)) * 2
 _ENHANCE = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
@@ -40,8 +41,8 @@ def turned_hue(image: Image.Image, share: float) -> Image.Image:
     if image.mode == "L":
         return image
     hue, saturation, value = image.convert("HSV").split()
-    by = round(share * 255)
-    hue = hue.point([(level + by) % 256 for level in range(256)])
+    by = round(share * 255) % 256
+    hue = hue.point(_TWO_ROUNDS[by : by + 256])
     return Image.merge("HSV", (hue, saturation, value)).convert("RGB")
 
 
