@@ -75,5 +75,5 @@ def get_config(arg: str = "") -> ConfigDict:
             candidates=100 if arg.small else 1000,
             **compare,
         )
-    config.evaluation = dict(evaluators=dict(search=evaluator))
+    config.evaluation = dict(evaluators=dict(functions=evaluator))
     return config

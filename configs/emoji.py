@@ -72,7 +72,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.evaluation = dict(
         source=f"webdataset:{folder}/test-*.tar?where=skin_tone:false",
         evaluators={
-            name: dict(kind="retrieval", rows=name, columns="image", right=("record",)) for name in languages
+            f"retrieval_{name}": dict(kind="retrieval", rows=name, columns="image", right=("record",))
+            for name in languages
         },
     )
     return config

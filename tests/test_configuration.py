@@ -136,3 +136,12 @@ def test_unusable_files(tmp_path, content, message):
 def test_parts_that_do_not_fit(overrides, message):
     with pytest.raises(InputError, match=message):
         Experiment(build(load(GLYPHS, list(overrides.items()), Config), Config))
+
+
+def test_a_loss_and_an_evaluator_of_one_name():
+    """Their metrics would stand under one name."""
+    config = load(GLYPHS, [], Config)
+    with config.unlocked():
+        config.evaluation.evaluators = {"clip": config.evaluation.evaluators.geometry}
+    with pytest.raises(InputError, match=r"evaluators\.clip: a loss is called so too; rename one"):
+        Experiment(build(config, Config))
