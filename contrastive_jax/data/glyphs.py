@@ -24,9 +24,10 @@ HELD_OUT_SHARE = 0.10
 class Glyphs:
     """A random-access source of the pictures of one split.
 
-    A record is ``{"image": uint8 [32, 32] (ink 255 on 0), "text": the character's Unicode name,
-    "character": int32 code point, "picture": int32 (the same for byte-identical pictures),
-    "look_alike": int32 group, "script": str such as "Latin", "face": str such as "DejaVuSans-Bold"}``.
+    A record is ``{"key": such as "0041-DejaVuSans", "record": its number, "image": uint8 [32, 32] (ink 255
+    on 0), "text": the character's Unicode name, "character": int32 code point, "picture": int32 (the same
+    for byte-identical pictures), "look_alike": int32 group, "script": str such as "Latin", "face": str such
+    as "DejaVuSans-Bold"}``.
 
     Characters that share a picture in any face stand in one look-alike group, and groups are held out
     whole, by a hash of their smallest code point: neither a held-out character nor its picture is ever
@@ -64,6 +65,7 @@ class Glyphs:
         record: dict[str, Any] = {name: column[index] for name, column in self._columns.items()}
         record["image"] = self._pictures[record["picture"]]
         character, face = int(record["character"]), int(record["face"])
+        record["record"] = index
         return record | {name: describe(character, face) for name, describe in _DESCRIPTIONS.items()}
 
     def column(self, name: str) -> np.ndarray | list[str]:
@@ -72,6 +74,8 @@ class Glyphs:
         Raises:
             KeyError: there is no such field, or it is the image.
         """
+        if name == "record":
+            return np.arange(len(self))
         if name not in _DESCRIPTIONS:
             return self._columns[name]
         characters, faces = (self._columns[key].tolist() for key in ("character", "face"))
@@ -96,6 +100,7 @@ def _face_of(number: int) -> str:
 
 
 _DESCRIPTIONS: dict[str, Callable[[int, int], str]] = {
+    "key": lambda character, face: f"{character:04X}-{_face_of(face)}",
     "text": lambda character, face: _name_of(character),
     "script": lambda character, face: script_of(character),
     "face": lambda character, face: _face_of(face),

@@ -52,11 +52,14 @@ def test_a_record():
     assert record["image"].dtype == np.uint8
     assert chr(record["character"]) == "\N{LATIN SMALL LETTER A WITH BREVE AND GRAVE}"
     assert (record["script"], record["face"]) == ("Latin", "DejaVuSans")
+    assert record["key"] == "1EB1-DejaVuSans"
+    assert glyphs[record["record"]]["key"] == record["key"]
+    assert len(set(glyphs.column("key"))) == len(glyphs)
     assert record["picture"].dtype == record["character"].dtype == record["look_alike"].dtype == np.int32
 
 
 def test_columns_agree_with_records(held_out):
-    for name in ("text", "script", "face", "character", "picture", "look_alike"):
+    for name in ("key", "record", "text", "script", "face", "character", "picture", "look_alike"):
         column = held_out.column(name)
         assert len(column) == len(held_out)
         for index in range(0, len(held_out), 97):
