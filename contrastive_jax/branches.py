@@ -69,7 +69,7 @@ class Graph:
         """New parameters {"encoders", "heads"}; each part's depend on the key and its own name only."""
 
         def part(kind, name, module, example):
-            return module.init(fold_name(key, f"{kind}/{name}"), example)
+            return module.init(_fold_name(key, f"{kind}/{name}"), example)
 
         return self._parts(part)
 
@@ -96,7 +96,7 @@ class Graph:
 
     def keys(self, key: Key[Array, ""], name: str, positions) -> Key[Array, " b"]:
         """A key an example from its position in the global batch; no two branches share one."""
-        return jax.vmap(lambda i: jax.random.fold_in(fold_name(key, name), i))(positions)
+        return jax.vmap(lambda i: jax.random.fold_in(_fold_name(key, name), i))(positions)
 
     def examples(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What each encoder is given, a batch of one, by the encoder's name: the view of its first branch."""
@@ -148,7 +148,7 @@ def _head_width(head: Any, example: jax.ShapeDtypeStruct) -> int:
     return jax.eval_shape(run, example).shape[-1]
 
 
-def fold_name(key: Key[Array, ""], name: str) -> Key[Array, ""]:
+def _fold_name(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """A key for a name that does not depend on what other names there are."""
     for byte in name.encode():
         key = jax.random.fold_in(key, byte)

@@ -18,6 +18,7 @@ SPECS = [
     "glyphs.py:loss=sigmoid",
     "glyphs.py:small",
     "glyphs_faces.py",
+    "lit.py:small",
     "clip.py:size=B/16,res=224,source=jsonl:captions.jsonl",
     "clip.py:size=L/14,res=336,held_out=jsonl:held_out.jsonl",
 ]

@@ -146,6 +146,8 @@ def _table(stream: IO[str], found: Mapping[str, Any], searched: bool) -> None:
 def _lines(found: Mapping[str, Any], searched: bool):
     mesh = ", ".join(f"{axis}={size}" for axis, size in found["mesh"].items())
     yield f"{found['chips']} x {found['chip']}, mesh {mesh}, batch {found['batch_size']}, {found['mode']}"
+    trained = found["parameters"] - found["frozen_parameters"]
+    yield f"{found['parameters']:,} parameters, {trained:,} of them trained"
     if found["step_seconds"] is not None:
         pairs = found["batch_size"] / found["step_seconds"]
         yield (

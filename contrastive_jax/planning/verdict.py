@@ -13,6 +13,7 @@ from contrastive_jax.planning.roofline import ASSUMPTIONS, seconds
 from contrastive_jax.planning.work import work
 from contrastive_jax.training.flops import step_flops
 from contrastive_jax.training.programs import device_bytes, programs
+from contrastive_jax.training.trainable import size
 
 if TYPE_CHECKING:
     from contrastive_jax.training.experiment import Experiment
@@ -36,7 +37,7 @@ def plan(experiment: Experiment, chip_bytes: int | None = None) -> dict[str, Any
     model = step_flops(experiment)
     complete = all(figures["seconds"] is not None for figures in found)
     step = sum(figures["runs"] * figures["seconds"] for figures in found) if complete else None
-    config = experiment.config
+    config, params = experiment.config, experiment.state_structure.params
     return {
         "programs": found,
         "chip": chip.name if chip else device.device_kind,
@@ -48,7 +49,8 @@ def plan(experiment: Experiment, chip_bytes: int | None = None) -> dict[str, Any
         "batch_size": config.batch_size,
         "microbatch": config.microbatch,
         "mode": config.mode,
-        "parameters": sum(x.size for x in jax.tree.leaves(experiment.state_structure.params)),
+        "parameters": size(params),
+        "frozen_parameters": size(experiment.trainable.split(params)[1]),
         "model_flops": model,
         "step_seconds": step,
         "mfu": model / (step * chips * chip.flops) if step else None,

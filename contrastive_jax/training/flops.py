@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -20,33 +20,43 @@ if TYPE_CHECKING:
 class Work(NamedTuple):
     """FLOPs of one step.
 
-    encoders: of all encoders, forward, for the whole batch; heads: likewise; matrices: one product of
-    each similarity matrix that a loss needs a gradient through; constant_matrices: of those without one.
+    encoders: of the encoders that have something to train, forward, for the whole batch; frozen_encoders: of
+    the others; heads: likewise; matrices: one product of each similarity matrix that a loss needs a gradient
+    through; constant_matrices: of those without one.
     """
 
     encoders: float
     heads: float
     matrices: float
     constant_matrices: float
+    frozen_encoders: float = 0.0
 
     @property
     def model(self) -> float:
         """Forward and backward once, nothing computed twice.
 
         A backward pass has two products for every one of the forward pass: so three times the forward
-        pass, which for a B x B matrix of d-number embeddings is 6 B^2 d.
+        pass, which for a B x B matrix of d-number embeddings is 6 B^2 d. An encoder that is frozen as a whole
+        has none; one that is frozen in part, or adapted, counts as if it were trained.
         """
-        return 3 * (self.encoders + self.heads + self.matrices) + self.constant_matrices
+        constant = self.constant_matrices + self.frozen_encoders
+        return 3 * (self.encoders + self.heads + self.matrices) + constant
 
 
 def step_flops(experiment: Experiment) -> float:
     """Model FLOPs of one train step of the whole batch on all devices; nothing recomputed is counted."""
-    return work(experiment.graph, experiment.losses, experiment.config.batch_size).model
+    trained = experiment.trainable.encoders(experiment.axes)
+    return work(experiment.graph, experiment.losses, experiment.config.batch_size, trained).model
 
 
-def work(graph: Graph, losses: Mapping[str, ConfiguredLoss], batch_size: int) -> Work:
-    """The FLOPs of a step's parts, from one example's shapes."""
-    encoders = heads = 0.0
+def work(
+    graph: Graph,
+    losses: Mapping[str, ConfiguredLoss],
+    batch_size: int,
+    trained: Collection[str] | None = None,
+) -> Work:
+    """The FLOPs of a step's parts, from one example's shapes; trained: these encoders, None for all."""
+    encoders = frozen = heads = 0.0
     widths: dict[str, int] = {}
     params = jax.eval_shape(graph.init, jax.random.key(0))
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
@@ -58,7 +68,11 @@ def work(graph: Graph, losses: Mapping[str, ConfiguredLoss], batch_size: int) ->
             return_shape=True,
         )
         program, encoded = encode(params, view, keys)
-        encoders += batch_size * flops(program.jaxpr)
+        forward = batch_size * flops(program.jaxpr)
+        if trained is None or branch.encoder in trained:
+            encoders += forward
+        else:
+            frozen += forward
         finish = jax.make_jaxpr(
             lambda params, rows, key, name=name: graph.finish(params, name, rows, train=True, key=key),
             return_shape=True,
@@ -69,7 +83,7 @@ def work(graph: Graph, losses: Mapping[str, ConfiguredLoss], batch_size: int) ->
     matrices = [m for loss in losses.values() for m in loss.matrices(batch_size)]
     products = [2.0 * m.rows * m.columns * widths[m.branch] for m in matrices]
     with_gradient = sum(p for p, m in zip(products, matrices) if m.differentiated)
-    return Work(encoders, heads, with_gradient, sum(products) - with_gradient)
+    return Work(encoders, heads, with_gradient, sum(products) - with_gradient, frozen)
 
 
 def flops(jaxpr: Jaxpr, weight: Callable[[JaxprEqn], float] = lambda _: 1.0) -> float:

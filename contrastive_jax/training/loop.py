@@ -36,6 +36,7 @@ from contrastive_jax.training.pace import Pace
 from contrastive_jax.training.profiling import Profiler, Window
 from contrastive_jax.training.report import write_report
 from contrastive_jax.training.state import TrainState
+from contrastive_jax.training.trainable import size
 from contrastive_jax.training.workdir import write_json
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,8 @@ class Run:
         if not self.group.first:
             return {}
         result = {"step": self.config.steps, "loss": lines[-1]["loss"], **figures}
+        if frozen := size(self.experiment.trainable.split(state.params)[1]):
+            result["frozen_parameters"] = frozen
         if self.checkpoints.scores:
             result["best_step"] = self.checkpoints.best()
         write_json(self.path / "result.json", result)

@@ -6,6 +6,7 @@ Source: Hu et al. 2021, LoRA: Low-Rank Adaptation of Large Language Models, arXi
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from contrastive_jax.branches import fold_name
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.structure import named_leaves, nearest_pattern, path_name
 
@@ -126,7 +126,8 @@ def init(key: Key[Array, ""], matrices: Mapping[str, Matrix]) -> dict[str, dict[
     for name, matrix in matrices.items():
         layers, into, out = matrix.split(matrix.shape)
         rank = matrix.adapter.rank
-        a = jax.random.normal(fold_name(key, name), (*layers, *into, rank)) * math.prod(into) ** -0.5
+        own = jax.random.fold_in(key, zlib.crc32(name.encode()))  # whatever other matrices there are
+        a = jax.random.normal(own, (*layers, *into, rank)) * math.prod(into) ** -0.5
         made[name] = {"a": a, "b": jnp.zeros((*layers, rank, *out))}
     return made
 

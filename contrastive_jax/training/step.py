@@ -85,19 +85,37 @@ def total_loss(
     return loss_of_encoded(graph, losses, params, encoded, batch["fields"], key)
 
 
+def gradients(
+    graph: Graph,
+    losses: Mapping[str, ConfiguredLoss],
+    params: PyTree,
+    batch: Mapping[str, Any],
+    key: Key[Array, ""],
+    microbatch: int | None,
+    trainable: Trainable = EVERYTHING,
+) -> tuple[tuple[Float[Array, ""], dict[str, Array]], PyTree]:
+    """(`total_loss`, its gradient with respect to what is trained, None in the places of the rest)."""
+    trained, rest = trainable.split(params)
+
+    def objective(trained):
+        return total_loss(graph, losses, trainable.merged(join(trained, rest)), batch, key, microbatch)
+
+    return jax.value_and_grad(objective, has_aux=True)(trained)
+
+
 def updated(
     losses: Mapping[str, ConfiguredLoss],
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    gradients: PyTree,
+    gradient: PyTree,
     trainable: Trainable = EVERYTHING,
 ) -> TrainState:
     """The next state: one update of the optimizer, then the losses' parameters within their bounds.
 
-    gradients: of what is trained, as `Trainable.split` cuts it out.
+    gradient: of what is trained, as `Trainable.split` cuts it out.
     """
     trained, rest = trainable.split(state.params)
-    updates, opt_state = optimizer.update(gradients, state.opt_state, trained)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, trained)
     params = join(optax.apply_updates(trained, updates), rest)
     projected = {name: loss.project(params["losses"][name]) for name, loss in losses.items()}
     trained, _ = trainable.split({**params, "losses": projected})
@@ -120,11 +138,6 @@ def train_step(
     update.
     """
     key = jax.random.fold_in(state.key, state.step)
-    trained, rest = trainable.split(state.params)
-
-    def objective(trained):
-        return total_loss(graph, losses, trainable.merged(join(trained, rest)), batch, key, microbatch)
-
-    (value, metrics), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
-    metrics |= {"loss": value, "gradient_norm": optax.tree.norm(gradients)}
-    return updated(losses, optimizer, state, gradients, trainable), metrics
+    (value, metrics), gradient = gradients(graph, losses, state.params, batch, key, microbatch, trainable)
+    metrics |= {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
+    return updated(losses, optimizer, state, gradient, trainable), metrics

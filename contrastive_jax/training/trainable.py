@@ -51,8 +51,12 @@ class Trainable:
         return part(True), part(False)
 
     def encoders(self, params: PyTree) -> set[str]:
-        """The names of the encoders in which something is trained; the others need no backward pass."""
-        moving = {name for name in named_leaves({"encoders": params["encoders"]}) if self.trains(name)}
+        """The names of the encoders in which something is trained; the others need no backward pass.
+
+        params: the parameters, or a tree like theirs with anything, axis names say, in place of arrays.
+        """
+        leaves = named_leaves({"encoders": params["encoders"]}, lambda x: isinstance(x, tuple))
+        moving = {name for name in leaves if self.trains(name)}
         return {name.split("/")[1] for name in moving | set(self.alphas)}
 
     def merged(self, params: PyTree) -> PyTree:

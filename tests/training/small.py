@@ -1,5 +1,6 @@
 """A small experiment for tests of the step: pictures and texts made up, one batch."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -15,6 +16,11 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def experiment(name="glyphs.py:small", devices=1, **overrides) -> Experiment:
     pairs = [(key.replace("__", "."), str(value)) for key, value in overrides.items()]
     return Experiment(build(load(f"{CONFIGS}/{name}", pairs, Config), Config), jax.devices()[:devices])
+
+
+def altered(run: Experiment, devices=1, **fields) -> Experiment:
+    """The experiment with other entries of its config."""
+    return Experiment(dataclasses.replace(run.config, **fields), jax.devices()[:devices])
 
 
 def made_up_batch(experiment: Experiment, seed=0):
