@@ -155,14 +155,17 @@ def want_fields(wants: Wants, tower: Tower, **fields: Any) -> None:
         wants.equal(f"encoders.{tower.name}.{key}", getattr(tower.encoder, key), value)
 
 
-def example(
-    weights: Weights, part: str, defaults: dict[str, dict[str, Any]] = DEFAULTS
-) -> jax.ShapeDtypeStruct:
-    found = settings(weights, part, defaults)
-    if part == "text":
+def example(weights: Weights, part: str) -> jax.ShapeDtypeStruct:
+    return example_of(settings(weights, part))
+
+
+def example_of(found: dict[str, Any]) -> jax.ShapeDtypeStruct:
+    """What an encoder of these settings takes, a batch of one."""
+    if "max_position_embeddings" in found:
         return jax.ShapeDtypeStruct((1, found["max_position_embeddings"]), jnp.int32)
     side = found["image_size"]
-    return jax.ShapeDtypeStruct((1, side, side, found["num_channels"]), jnp.float32)
+    height, width = (side, side) if isinstance(side, int) else side
+    return jax.ShapeDtypeStruct((1, height, width, found["num_channels"]), jnp.float32)
 
 
 def prefix(weights: Weights, part: str) -> str:

@@ -90,7 +90,7 @@ def config(encoder: Any, side: int) -> dict[str, Any]:
 
 
 def example(weights: Weights, part: str) -> jax.ShapeDtypeStruct:
-    return clip.example(weights, part, DEFAULTS)
+    return clip.example_of(settings(weights, part))
 
 
 def table(weights: Weights, part: str, encoder: Any) -> Table:

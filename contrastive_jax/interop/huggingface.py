@@ -107,9 +107,12 @@ def _pair(model: Model, image: Tower, text: Tower) -> tuple[dict[str, Any], dict
     wants.check()
     scale = math.log(1.0 if model.scale is None else model.scale)
     if family is siglip:
-        tensors |= {"logit_scale": np.float32([scale]), "logit_bias": np.float32([model.bias or 0.0])}
+        tensors |= {
+            "logit_scale": np.array([scale], np.float32),
+            "logit_bias": np.array([model.bias or 0.0], np.float32),
+        }
     else:
-        tensors |= {"logit_scale": np.float32(scale)}
+        tensors |= {"logit_scale": np.array(scale, np.float32)}
     return _pair_config(family, model, image, text, tensors), tensors
 
 

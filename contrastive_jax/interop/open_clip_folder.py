@@ -34,7 +34,7 @@ def save(model: Model, output: Path) -> dict[str, Any]:
     heads = projection(image, wants), _text_head(text, wants)
     wants.check()
     image = pictures.without_bias(image)
-    tensors = {"logit_scale": np.float32(math.log(1.0 if model.scale is None else model.scale))}
+    tensors = {"logit_scale": np.array(math.log(model.scale or 1.0), np.float32)}
     tensors |= names.save(open_clip.image_rows("visual.", image.encoder), names.flatten(image.params))
     tensors |= names.save(open_clip.text_rows(_TEXT, text.encoder), names.flatten(text.params))
     tensors["visual.proj"] = np.ascontiguousarray(heads[0], np.float32)
@@ -42,7 +42,7 @@ def save(model: Model, output: Path) -> dict[str, Any]:
     settings = _settings(model, image, text, heads)
     if model.bias is not None:
         settings["init_logit_bias"] = model.bias
-        tensors["logit_bias"] = np.float32(model.bias)
+        tensors["logit_bias"] = np.array(model.bias, np.float32)
     output.mkdir(parents=True, exist_ok=True)
     mean, std = pictures.pixels(model, image)
     look = dict(mean=mean, std=std, interpolation="bicubic")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from contrastive_jax.errors import CommandError
 from contrastive_jax.interop.model import Model
 from contrastive_jax.interop.text_folder import write_json
 
@@ -20,6 +22,8 @@ def save(model: Model, output: Path) -> dict[str, Any]:
 
         call = jax.export.deserialize(bytearray(open("image.bin", "rb").read())).call
     """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise CommandError("--format jax needs flatbuffers: pip install 'contrastive-jax[interop]'")
     output.mkdir(parents=True, exist_ok=True)
     (size,) = jax.export.symbolic_shape("batch")
     host = jax.device_get(model.params)

@@ -70,7 +70,7 @@ def want_text(wants: Wants, tower: Tower) -> None:
 
 
 def example(weights: Weights, part: str) -> jax.ShapeDtypeStruct:
-    return clip.example(weights, part, DEFAULTS)
+    return clip.example_of(clip.settings(weights, part, DEFAULTS))
 
 
 def table(weights: Weights, part: str, encoder: Any) -> Table:
