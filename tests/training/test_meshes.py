@@ -55,12 +55,13 @@ def first_steps(loss, sizes):
     return metrics, jax.tree.map(np.asarray, state.params)
 
 
-SOFTMAX = [("softmax", sizes) for sizes in MESHES[1:]]
-SIGMOID = [("sigmoid", (2, 2, 2))]
-SLOW = [pytest.param("sigmoid", sizes, marks=pytest.mark.slow) for sizes in MESHES[1:] if sizes != (2, 2, 2)]
+EVERY = [(loss, sizes) for loss in ("softmax", "sigmoid") for sizes in MESHES[1:]]
+QUICK = [("softmax", MESHES[1]), ("sigmoid", (2, 2, 2))]
 
 
-@pytest.mark.parametrize(("loss", "sizes"), [*SOFTMAX, *SIGMOID, *SLOW])
+@pytest.mark.parametrize(
+    ("loss", "sizes"), [pytest.param(*e, marks=() if e in QUICK else pytest.mark.slow) for e in EVERY]
+)
 def test_the_first_steps_agree_on_every_mesh(loss, sizes):
     """Dropout on; the metrics hold the loss, the norm of the gradient and the loss's own parameters."""
     metrics, params = first_steps(loss, sizes)

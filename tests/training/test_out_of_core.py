@@ -89,9 +89,9 @@ def same(got, want):
 @pytest.mark.parametrize(
     ("devices", "microbatch", "mesh"),
     [
-        (1, 4, {}),
-        (4, 2, {}),
         (8, 4, {"mesh__fsdp": 2, "mesh__tensor": 2}),
+        pytest.param(1, 4, {}, marks=pytest.mark.slow),
+        pytest.param(4, 2, {}, marks=pytest.mark.slow),
         pytest.param(8, 1, {}, marks=pytest.mark.slow),
         pytest.param(1, 16, {}, marks=pytest.mark.slow),
         pytest.param(1, 1, {}, marks=pytest.mark.slow),
