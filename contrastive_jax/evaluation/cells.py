@@ -1,4 +1,4 @@
-"""A sheet of cells, each a picture or a text with a line below it: people look before they read."""
+"""A sheet of cells, each a picture or a text with a line above it: people look before they read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _LETTERS = 24
 
 
 class Cell(NamedTuple):
-    """content: an encoded picture, an array of one, or a text; below: one line."""
+    """content: an encoded picture, an array of one, or a text; above: a line or two."""
 
     content: Any
-    below: str = ""
+    above: str = ""
 
 
 def cell_of(record: Mapping[str, Any], field: str | None = None) -> Cell:
     """A record by one of its fields, or by its first picture or else its first text, with its caption or key
-    below."""
+    above."""
     pictures = [name for name, value in record.items() if is_picture(name, value) or _is_array(value)]
     texts = [name for name, value in record.items() if isinstance(value, str) and name != "key"]
     field = field or next(iter((*pictures, *texts)), None)
@@ -47,9 +47,8 @@ def sheet(cells: Sequence[Cell], title: str, columns: int = 8) -> Figure:
         axes.set_axis_off()
     for axes, cell in zip(grid.flat, cells):
         _draw(axes, cell.content)
-        axes.set_title(
-            _plain(textwrap.shorten(cell.below, 2 * _LETTERS, placeholder="…")), fontsize=6, y=-0.18
-        )
+        above = "\n".join(textwrap.wrap(cell.above, _LETTERS, max_lines=2, placeholder="…"))
+        axes.set_title(_plain(above), fontsize=6, pad=3)
     return figure
 
 

@@ -1,0 +1,177 @@
+"""`contrastive-jax search`: what it finds against brute force, which branch it takes, wrong input."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from refusals import refused
+
+from contrastive_jax import cli
+from contrastive_jax.data.sources import open_source
+from contrastive_jax.evaluation.embedding import Listed
+from contrastive_jax.training.trained import open_trained
+
+pytestmark = pytest.mark.usefixtures("opened_once")
+
+
+@pytest.fixture(scope="session")
+def embedded(small, opened_once):
+    """{branch: float32 [40, 16]} of the small run's own records."""
+    trained, source = open_trained(small / "run"), open_source(f"jsonl:{small}/pairs.jsonl")
+    with jax.set_mesh(trained.experiment.mesh):
+        embed = trained.embedder(8)
+        return {branch: embed(branch, source) for branch in ("image", "text", "document")}
+
+
+@pytest.fixture
+def line(small):
+    return ["search", "--workdir", f"{small}/run", "--batch", "8", "--source", f"jsonl:{small}/pairs.jsonl"]
+
+
+@pytest.fixture
+def index(in_process, small, tmp_path):
+    """Makes an embeddings file of a branch: its path."""
+
+    def make(branch, *more):
+        output = str(tmp_path / f"{branch}.parquet")
+        source = f"jsonl:{small}/pairs.jsonl"
+        line = ["--workdir", f"{small}/run", "--source", source, "--branch", branch, "--output", output]
+        code, _, err = in_process("embed", *line, "--batch", "8", *more)
+        assert code == 0, err
+        return output
+
+    return make
+
+
+def found(result):
+    code, out, err = result
+    assert code == 0, err
+    return json.loads(out)
+
+
+def best(scores, k):
+    return np.argsort(-scores, kind="stable")[:k].tolist()
+
+
+def test_a_text_finds_what_brute_force_finds(in_process, line, embedded):
+    """Without a word on branches: the first loss compares pictures with texts, so a text finds pictures."""
+    answer = found(in_process(*line, "--json", "--k", "5", "--query-branch", "text", "a green circle"))
+    assert (answer["query_branch"], answer["branch"], answer["method"]) == ("text", "image", "exact")
+    trained = open_trained(line[2])
+    with jax.set_mesh(trained.experiment.mesh):
+        query = trained.embedder(8)("text", Listed("query", [{"text": "a green circle"}]))[0]
+    scores = embedded["image"] @ query
+    assert [one["record"] for one in answer["results"]] == best(scores, 5)
+    assert [one["key"] for one in answer["results"]] == [f"k{n}" for n in best(scores, 5)]
+    np.testing.assert_allclose(
+        [one["score"] for one in answer["results"]], np.sort(scores)[::-1][:5], atol=1e-5
+    )
+    assert all("image" not in one and one["text"].startswith("a ") for one in answer["results"])
+
+
+def test_a_document_is_found_by_its_own_text_and_shown_in_a_table(in_process, line, small):
+    document = open_source(f"jsonl:{small}/pairs.jsonl")[17]["document"]
+    code, out, err = in_process(*line, "--query-branch", "document", "--branch", "document", document)
+    assert code == 0, err
+    first = out.splitlines()[1]
+    assert first.split()[:3] == ["1", "1.000", "k17"]
+    assert "exact search of 40 records" in out
+    assert "embedding 40 records" in err
+
+
+def test_a_picture_finds_itself_and_a_sheet_is_drawn(in_process, line, small, embedded, tmp_path):
+    picture = f"{small}/pictures/23.png"
+    answer = found(in_process(*line, "--branch", "image", "--json", "--output", str(tmp_path / "s"), picture))
+    assert answer["query_branch"] == "image"
+    assert answer["results"][0]["record"] == 23
+    assert [one["record"] for one in answer["results"]] == best(embedded["image"] @ embedded["image"][23], 10)
+    with Image.open(answer["contact_sheet"]) as sheet:
+        assert np.asarray(sheet.convert("L")).std() > 10
+
+
+def test_an_index_is_searched_as_what_it_holds(in_process, line, index, embedded, small):
+    """Exactly, and by a graph that is built once and made anew when the embeddings are others."""
+    file = index("document", "--dtype", "int8")
+    asked = [*line, "--index", file, "--query-branch", "text", "--json", "a red bar"]
+    exact = found(in_process(*asked))
+    assert exact["branch"] == "document"
+    code, out, err = in_process(*asked, "--approximate")
+    assert "recall@10" in err
+    approximate = json.loads(out)
+    assert approximate["method"] == "approximate"
+    assert approximate["recall@10"] > 0.9
+    keys = [[one["key"] for one in answer["results"]] for answer in (exact, approximate)]
+    assert len(set(keys[0]) & set(keys[1])) >= 8
+    code, out, err = in_process(*asked, "--approximate")
+    assert (code, "built" in err, json.loads(out)) == (0, False, approximate)
+    graph = f"{file}.usearch"
+    with open(graph, "ab") as torn:
+        torn.write(b"x")
+    code, out, err = in_process(*asked, "--approximate")
+    assert "built" in err
+    assert json.loads(out) == approximate
+
+
+def test_an_index_of_something_else_is_refused(in_process, line, index, small, tmp_path):
+    file = index("document")
+    asked = [*line, "--index", file, "--query-branch", "text"]
+    refused(in_process(*asked, "--branch", "text", "x"), "is of the branch document")
+    refused(in_process(*asked, "--step", "2", "x"), "is of another model (step 4", "embed again")
+    shutil.copytree(small / "pictures", tmp_path / "pictures")
+    lines = (small / "pairs.jsonl").read_text().splitlines()
+    other = tmp_path / "pairs.jsonl"
+    asked[asked.index("--source") + 1] = f"jsonl:{other}"
+    other.write_text("\n".join(lines[:30]))
+    refused(in_process(*asked, "x"), "is of 40 records and", "has 30")
+    other.write_text("\n".join(reversed(lines)))
+    refused(in_process(*asked, "x"), "the source has changed; embed again")
+
+
+def test_a_result_that_cannot_be_read_any_more_is_named(in_process, line, index, small, tmp_path):
+    file = index("document")
+    lines = (small / "pairs.jsonl").read_text().splitlines()
+    document = json.loads(lines[5])["document"]
+    lines[5] = lines[5].replace("pictures/5.png", "gone.png")
+    (tmp_path / "pictures").symlink_to(small / "pictures")
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    line[line.index("--source") + 1] = f"jsonl:{tmp_path}/pairs.jsonl"
+    asked = in_process(*line, "--index", file, "--query-branch", "document", "--json", document)
+    first = found(asked)["results"][0]
+    assert (first["key"], first["record"]) == ("k5", 5)
+    assert "gone.png" in first["broken"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ([], "required: query"),
+        ([" "], "query: it is empty"),
+        (["a", "--indx", "f"], "'--indx': did you mean --index?"),
+        (["a", "--qury-branch", "f"], "did you mean --query-branch?"),
+        (["a", "--aproximate"], "did you mean --approximate?"),
+        (["a", "--outptu", "f"], "did you mean --output?"),
+        (["a", "--k", "0"], "--k: '0': give a whole number from 1"),
+        (["a", "--query-branch", "txt"], "--query-branch txt: unknown; did you mean text?"),
+        (["a", "--branch", "imge"], "--branch imge: unknown; did you mean image?"),
+        (["a", "--query-branch", "image"], "--query-branch image: it reads no texts; document, text would"),
+        (["a", "--approximate"], "--approximate: give --index"),
+        (["a", "--index", "/nowhere.parquet"], "--index /nowhere.parquet: no such file"),
+        (["a", "--index", "e.txt"], "give a file that ends in .parquet or .npy"),
+        (["nowhere.png"], "query nowhere.png: no such file"),
+        (["a", "--step", "7", "--query-branch", "text"], "no checkpoint of step 7"),
+        (["a", "--source", "jsonl:/nowhere.jsonl", "--query-branch", "text"], "/nowhere.jsonl"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_refused_in_one_line(in_process, line, changes, words):
+    refused(in_process(*line, *changes), words)
+
+
+def test_a_torn_picture_is_refused_and_a_text_may_begin_with_dashes(in_process, line, small, tmp_path):
+    torn = tmp_path / "torn.png"
+    torn.write_bytes((small / "pictures" / "1.png").read_bytes()[:300])
+    refused(in_process(*line, str(torn)), "torn.png: the picture cannot be decoded")
+    assert cli.parse([*line, "--", "--red"]).query == "--red"
