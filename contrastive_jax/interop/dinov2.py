@@ -34,9 +34,9 @@ def settings(weights: Weights, part: str) -> dict[str, Any]:
     return found
 
 
-def _hidden(width: int, ratio: float, swiglu: bool) -> int:
+def _hidden(width: int, ratio: int, swiglu: bool) -> int:
     """The width of the MLP; a gated one has two thirds, to the next multiple of 8."""
-    hidden = int(width * ratio)
+    hidden = width * ratio
     return (hidden * 2 // 3 + 7) // 8 * 8 if swiglu else hidden
 
 
@@ -62,14 +62,16 @@ def want_image(wants: Wants, tower: Tower) -> None:
     wants.equal(f"{where}.activation", encoder.activation, (*clip.THEIRS, "swiglu"))
     if encoder.layer_scale is None:
         wants.found.append(f"config.{where}.layer_scale=None (it wants a number)")
-    found = encoder.architecture().dimensions
-    if _hidden(found.width, _ratio(encoder), encoder.activation == "swiglu") != found.mlp:
-        wants.found.append(f"config.{where}.mlp={found.mlp} (it wants a multiple of 8)")
+    found, gated = encoder.architecture().dimensions, encoder.activation == "swiglu"
+    nearest = _hidden(found.width, _ratio(encoder), gated)
+    if nearest != found.mlp:
+        wants.found.append(f"config.{where}.mlp={found.mlp} (it wants {nearest}, or of another whole ratio)")
 
 
-def _ratio(encoder: Any) -> float:
+def _ratio(encoder: Any) -> int:
+    """The whole number that a config gives for the width of the MLP."""
     found = encoder.architecture().dimensions
-    return found.mlp * (1.5 if encoder.activation == "swiglu" else 1) / found.width
+    return max(round(found.mlp * (1.5 if encoder.activation == "swiglu" else 1) / found.width), 1)
 
 
 def config(encoder: Any, side: int) -> dict[str, Any]:
