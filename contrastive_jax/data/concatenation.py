@@ -1,20 +1,15 @@
-"""Sources made of other sources: one after another, or only some records of one."""
+"""Several sources, one after another."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from contrastive_jax.configuration import nearest
-from contrastive_jax.data.files import Places, read
-from contrastive_jax.errors import InputError
+from contrastive_jax.data.files import Places
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from jaxtyping import Bool, UInt8
+    from collections.abc import Sequence
 
     from contrastive_jax.data.records import Source
 
@@ -67,132 +62,3 @@ class Concatenation:
             raise KeyError(name)
         filled = [[""] * len(part) if c is None else c for c, part in zip(columns, self.parts)]
         return [value for column in filled for value in column]
-
-
-class Kept:
-    """Those records of a source in which some fields are there and not empty, or have one value, and whose
-    keys are listed.
-
-    ``record`` is a record's number among the kept ones.
-
-    Args:
-        source: of which to keep some.
-        fields: all of them must be there; a string of white space alone, an empty list and null are not.
-        keys: a file with a key a line, of the records to keep; all by default.
-        where: {field: value}, the value as JSON writes it (``false``, ``3``) or a bare word.
-        mask: what the other three say, where that is known already (one bit a record).
-
-    Raises:
-        InputError: no record has such a field, the list cannot be read, or none is left.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        fields: Sequence[str] = (),
-        keys: str = "",
-        where: Mapping[str, str] | None = None,
-        mask: UInt8[np.ndarray, " bytes"] | None = None,
-    ) -> None:
-        where = dict(where or {})
-        equal = ",".join(f"{field}:{value}" for field, value in where.items())
-        options = {"keep": ",".join(fields), "keys": keys, "where": equal}
-        self.name = f"{source.name}?{'&'.join(f'{name}={value}' for name, value in options.items() if value)}"
-        self._source, self._fields, self._keys, self._where = source, tuple(fields), keys, where
-        if mask is None:
-            keep = self._listed() if keys else np.ones(len(source), bool)
-            for field in fields:
-                keep &= self._filled(field)
-            for field, value in where.items():
-                keep &= np.array([_written(v) == value for v in self._column(field)], bool)
-            if not keep.any():
-                raise InputError(f"source {self.name!r}: no record of {len(source)} is left")
-            mask = np.packbits(keep)
-        self._mask = mask
-        self._indices = np.flatnonzero(np.unpackbits(mask, count=len(source)))
-
-    def __reduce__(self) -> tuple[type[Kept], tuple[Any, ...]]:
-        return Kept, (self._source, self._fields, self._keys, self._where, self._mask)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One record; raises what its source does."""
-        if not 0 <= index < len(self._indices):
-            raise IndexError(f"record {index} of {len(self._indices)}")
-        return self._source[int(self._indices[index])] | {"record": index}
-
-    def column(self, name: str) -> Sequence[Any]:
-        """One field of all kept records. See `records.Source.column`."""
-        if name == "record":
-            return range(len(self))
-        column = self._source.column(name)
-        if isinstance(column, np.ndarray):
-            return column[self._indices]
-        return [column[index] for index in self._indices.tolist()]
-
-    def _listed(self) -> Bool[np.ndarray, " N"]:
-        try:
-            listed = set(read(self._keys).decode().split("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"source {self.name!r}: cannot read {self._keys} ({reason})") from error
-        listed = {key.strip() for key in listed}
-        return np.array([key in listed for key in self._source.column("key")], bool)
-
-    def _filled(self, field: str) -> Bool[np.ndarray, " N"]:
-        column = self._column(field)
-        return np.array([bool(v.strip()) if isinstance(v, str) else _there(v) for v in column], bool)
-
-    def _column(self, field: str) -> Sequence[Any]:
-        try:
-            return self._source.column(field)
-        except KeyError:
-            known = self._source[0]
-            raise InputError(
-                f"source {self.name!r}: no field {field!r} to keep by; {nearest(field, known)}"
-            ) from None
-
-
-class Renamed:
-    """A source some of whose fields have other names too, so that it can stand beside one that has them.
-
-    Args:
-        source: of which to rename fields.
-        names: {new name: its own name}.
-
-    Raises:
-        InputError: it has no field of such a name.
-    """
-
-    def __init__(self, source: Source, names: Mapping[str, str]) -> None:
-        pairs = ",".join(f"{own}:{new}" for new, own in names.items())
-        self.name = f"{source.name}?rename={pairs}"
-        self._source, self._names = source, dict(names)
-        for own in names.values():
-            if len(source) and own not in source[0]:
-                raise InputError(f"source {self.name!r}: no field {own!r}; {nearest(own, source[0])}")
-
-    def __reduce__(self) -> tuple[type[Renamed], tuple[Any, ...]]:
-        return Renamed, (self._source, self._names)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One record, with both names of a field; raises what its source does."""
-        record = self._source[index]
-        return record | {new: record[own] for new, own in self._names.items()}
-
-    def column(self, name: str) -> Sequence[Any]:
-        """One field of all records. See `records.Source.column`."""
-        return self._source.column(self._names.get(name, name))
-
-
-def _written(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _there(value: Any) -> bool:
-    return value is not None and (not isinstance(value, (list, dict, bytes)) or len(value) > 0)

@@ -7,7 +7,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data.concatenation import Concatenation, Kept, Renamed
+from contrastive_jax.data.concatenation import Concatenation
+from contrastive_jax.data.selection import Kept, Renamed
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:

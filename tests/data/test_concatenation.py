@@ -3,8 +3,9 @@ import pickle
 import numpy as np
 import pytest
 
-from contrastive_jax.data.concatenation import Concatenation, Kept
+from contrastive_jax.data.concatenation import Concatenation
 from contrastive_jax.data.samplers import KINDS
+from contrastive_jax.data.selection import Kept
 from contrastive_jax.data.sources import open_source
 
 

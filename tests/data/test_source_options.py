@@ -59,6 +59,12 @@ def test_a_field_has_its_new_name_and_its_own(lines):
         open_source(f"{lines}?rename=txet:query")
 
 
+def test_a_record_may_lack_the_field_that_is_renamed(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"a": 1}\n{"a": 2, "b": 3}\n')
+    source = open_source(f"jsonl:{tmp_path}/x.jsonl?rename=b:c")
+    assert ["c" in record for record in source] == [False, True]
+
+
 def test_renamed_parts_stand_beside_each_other(lines):
     source = open_source(f"{lines}?rename=text:query + {lines}?rename=lang:query")
     assert list(source.column("query")) == ["one", " ", "three", "four", "deu", "deu", "fra", "deu"]
