@@ -1,0 +1,54 @@
+"""`export`: what is written of a run, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from contrastive_jax.interop.names import flatten
+from contrastive_jax.training.trained import open_trained
+
+pytestmark = pytest.mark.usefixtures("opened_once")
+
+
+@pytest.fixture
+def export(in_process, small, tmp_path):
+    """(exit code, JSON, stderr) of an export of the small run, and the folder it went to."""
+    output = tmp_path / "out"
+
+    def run(*arguments):
+        line = ("export", "--workdir", str(small / "run"), "--output", str(output), "--json", *arguments)
+        code, out, err = in_process(*line)
+        return code, json.loads(out or "{}"), err
+
+    return run, output
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_every_parameter_of_the_step_that_was_asked_for(export, small, step):
+    run, output = export
+    code, said, _ = run("--format", "safetensors", "--step", str(step))
+    own = flatten(jax.device_get(open_trained(small / "run", step).params))
+    assert (code, said["step"], said["tensors"]) == (0, step, len(own))
+    stored = load_file(output / "model.safetensors")
+    assert set(stored) == set(own)
+    for name, array in own.items():
+        np.testing.assert_array_equal(stored[name], array)
+    page = (output / "README.md").read_text()
+    assert f"- step: {step}" in page
+    assert "- scale of the cosines: 10" in page
+    assert json.loads((output / "config.json").read_text())["encoders"]["image"]["patch"] == 8
+    assert (output / "tokenizer.json").read_text() == (small / "run" / "tokenizer.json").read_text()
+
+
+def test_what_the_format_cannot_hold_is_said_in_one_line(export):
+    run, output = export
+    code, said, err = run("--format", "huggingface")
+    assert (code, said) == (2, {})
+    (line,) = [line for line in err.splitlines() if line.startswith("contrastive-jax:")]
+    assert "huggingface (CLIPModel) cannot hold this model: " in line
+    for words in ("encoders.image.pooling='mean' (it wants 'cls')", "encoders.text.causal=False"):
+        assert words in line
+    assert not output.exists()
