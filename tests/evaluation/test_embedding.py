@@ -72,7 +72,8 @@ def test_a_stage_of_a_branch(experiment, params):
     whole, graph = embed("a", SOURCE), experiment.graph
     np.testing.assert_array_equal(embed("a.projector", SOURCE), whole)
     encoded = embed("a.encoder", SOURCE)
-    expected = graph.encode(params, "a", PICTURES[..., None], train=False, key=None)
+    encode = jax.jit(lambda params, view: graph.encode(params, "a", view, train=False, key=None))
+    expected = encode(params, PICTURES[..., None])
     expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(encoded, expected, atol=2e-6)
     assert np.abs(encoded - whole).max() > 0.01
