@@ -1,6 +1,6 @@
 """Weights in and out: Hugging Face, open_clip, sentence-transformers, safetensors.
 
-Each family of models has a file with three functions of the weights (`reading.Weights`) and the part,
+Each family of models has a file with four functions of the weights (`reading.Weights`) and the part,
 `image` or `text`:
 
     architecture(weights, part) -> dict       an encoder's config section
@@ -12,6 +12,7 @@ Each family of models has a file with three functions of the weights (`reading.W
 from __future__ import annotations
 
 import importlib
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "read",
     "save",
+    "scale",
 ]
 
 PARTS = ("image", "text")
@@ -110,6 +112,14 @@ def head(path: str | Path | Weights, part: str) -> dict[str, Float[np.ndarray, "
         return None
     loaded = [row.transform.load(*(weights[name] for name in row.theirs)) for row in table.rows]
     return {path: array for row, arrays in zip(table.rows, loaded) for path, array in zip(row.ours, arrays)}
+
+
+def scale(path: str | Path | Weights) -> dict[str, float]:
+    """The factor of the cosines, "scale", and what is added to them, "bias", where the weights have them."""
+    weights = path if isinstance(path, Weights) else read(path)
+    stored = {"scale": "logit_scale", "bias": "logit_bias"}
+    found = {key: float(weights[name].reshape(())) for key, name in stored.items() if name in weights}
+    return found | ({"scale": math.exp(found["scale"])} if "scale" in found else {})
 
 
 def _opened(path: str | Path | Weights, part: str) -> tuple[Weights, Any]:

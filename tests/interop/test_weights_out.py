@@ -77,6 +77,9 @@ def test_their_names_and_back(tmp_path, name):
     made = written(name, tmp_path / "out")
     weights = interop.read(tmp_path / "out")
     assert {key: list(weights.shape(key)) for key in weights.names} == THEIRS[name]
+    known = {"SiglipModel": {"scale": 10, "bias": -9}, "open_clip": {"scale": 10, "bias": -1}}
+    own = known.get(name, {"scale": 1} if "logit_scale" in weights else {})
+    assert interop.scale(weights) == pytest.approx(own)
     for part, encoder in made.encoders.items():
         found = encoder_of(tmp_path / "out", part)
         params = flatten(interop.load(tmp_path / "out", part, found))
