@@ -9,6 +9,7 @@ from refusals import CONFIGS, GLYPHS, refused
 
 # What is refused before anything is trained. `{run}` is a folder that is not there.
 TRAIN = ["train", "--config", GLYPHS, "--workdir", "{run}"]
+LIT = ["train", "--config", f"{CONFIGS}/lit.py:small", "--workdir", "{run}"]
 LINES = [
     ([], "required: command", "contrastive-jax --help"),
     (["trian"], "'trian'", "train"),
@@ -43,6 +44,7 @@ LINES = [
         [*TRAIN, "--coordinator", "h:1", "--processes", "2", "--process-id", "2"],
         "--process-id 2: give 0 to 1",
     ),
+    ([*LIT, "--config.init_from.image.path=/nowhere"], "config.init_from.image.path=/nowhere: ", "no such"),
     ([*TRAIN, "--profile", "3"], "--profile=3: give start:stop"),
     ([*TRAIN, "--profile", "5:5"], "--profile=5:5 holds no step"),
     (["eval"], "required: --workdir"),
@@ -62,6 +64,7 @@ CONFIG_FILES = [
     (f"{CONFIGS}/glyphs.py:loss", "loss=softmax"),
     (f"{CONFIGS}/glyphs.py:small=7", "small=7: give True or False"),
     (f"{CONFIGS}/glyph.py", "glyph.py: no such file"),
+    (f"{CONFIGS}/lit.py:small,image=/nowhere", "/nowhere: no such folder"),
     (str(CONFIGS), "no such file"),
     ("", "no such file"),
 ]
@@ -101,6 +104,7 @@ OVERRIDES = [
     ("mode=out_of_core", "config.mode=out_of_core", "config.microbatch is None: give a divisor of 8"),
     ("mesh.data=3", "config.mesh (data=3, fsdp=1, tensor=1)", "8 devices"),
     ("mesh.tensor=8", "encoders/image/", "axis 'heads' of size 4 does not divide over 8 devices"),
+    ("frozen=('encoders/imge/*',)", "config.frozen", "did you mean encoders/image/*?"),
     ("processes.lost_seconds=1", "config.processes: lost_seconds=1: give 5 or more"),
     ("checkpoint.keep_every=0", "config.checkpoint.keep_every=0: give 1 or more"),
     ("checkpoint.best=retreival/R@5", "config.checkpoint.best=retreival/R@5", "did you mean retrieval?"),

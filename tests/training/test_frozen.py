@@ -54,10 +54,11 @@ def whole(base):
     ("devices", "config"),
     [
         (2, {"microbatch": 4, "mode": "out_of_core"}),
-        pytest.param(1, {}, marks=pytest.mark.slow),
-        pytest.param(2, {"microbatch": 4}, marks=pytest.mark.slow),
+        (1, {}),
+        (2, {"microbatch": 4}),
     ],
 )
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_whole_without_what_is_frozen(base, whole, devices, config):
     state, key, value, full = whole
     run = altered(base, devices, frozen=FROZEN, **config)
