@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import logging
+import time
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files, tars
@@ -14,6 +16,8 @@ from contrastive_jax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES = 10.0
 PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif", "jp2"))
 _TEXTS = frozenset(("txt", "text"))
 _KIND = "tar samples 1"
@@ -151,7 +155,13 @@ class WebDataset:
 
 def _indexes(paths: list[str]) -> list[dict[str, Any]]:
     if not any(map(files.is_remote, paths)):
-        return [indexed(path, _KIND, tars.samples) for path in paths]
+        indexes, told = [], time.monotonic()
+        for path in paths:
+            indexes.append(indexed(path, _KIND, tars.samples))
+            if time.monotonic() > told + _SECONDS_BETWEEN_LINES:
+                told = time.monotonic()
+                _log.info("indexed %d of %d tar files", len(indexes), len(paths))
+        return indexes
     with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda path: indexed(path, _KIND, tars.samples), paths))
 
