@@ -1,0 +1,67 @@
+"""Pictures looked at and made smaller before training."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from contrastive_jax.data.pictures import as_array, is_picture, look, shrink
+from contrastive_jax.data.records import BrokenRecord
+
+
+def encoded(kind="PNG", size=(40, 30), mode="RGB", **options):
+    levels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        *(("JPEG", mode) for mode in ("RGB", "L", "CMYK")),
+        *(("PNG", mode) for mode in ("RGB", "RGBA", "P", "LA", "1")),
+        *(("GIF", "P"), ("WEBP", "RGB")),
+    ],
+)
+def test_a_picture_is_what_it_says_and_half_of_it_is_found_out(kind, mode):
+    content = encoded(kind, mode=mode)
+    seen = look(content)
+    assert (seen.width, seen.height, seen.format) == (40, 30, kind)
+    assert is_picture("any", content)
+    for torn in (content[: len(content) // 2], content[:20], b""):
+        with pytest.raises(BrokenRecord, match="cannot be decoded"):
+            look(torn)
+    with Image.open(io.BytesIO(shrink(content, 15))) as small:
+        assert small.size == (20, 15)
+        assert small.format == (kind if kind in ("JPEG", "WEBP") else "PNG")
+    assert shrink(content, 30) == content
+    assert as_array(content, 16).shape == (12, 16, 3)
+
+
+def test_what_is_turned_by_exif_lies_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content = encoded("JPEG", exif=exif)
+    with Image.open(io.BytesIO(shrink(content, 15))) as small:
+        assert small.size == (15, 20)
+        assert not small.getexif()
+
+
+def test_a_bomb_is_refused_by_its_size_alone(monkeypatch):
+    """Ten thousand squared pixels of one colour are 15 KB of PNG."""
+    buffer = io.BytesIO()
+    Image.new("1", (10_000, 10_000)).save(buffer, "PNG")
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    for use in (look, lambda content: shrink(content, 8), lambda content: as_array(content, 8)):
+        with pytest.raises(BrokenRecord, match=r"too large \(10000 x 10000\)"):
+            use(buffer.getvalue())
+
+
+def test_other_bytes_are_no_picture_unless_they_are_called_one():
+    assert not is_picture("audio", b"RIFF....WAVE")
+    assert not is_picture("audio", "text")
+    assert is_picture("image", b"RIFF....WAVE")
+    with pytest.raises(BrokenRecord, match="no format that Pillow knows"):
+        look(b"RIFF....WAVE")

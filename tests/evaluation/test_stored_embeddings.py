@@ -1,0 +1,152 @@
+"""Embeddings in files: what fewer bytes keep, search block by block, recall, kills between parts."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation.embeddings import Embeddings, Part, write
+from contrastive_jax.evaluation.parts import put_together, write_parts
+from contrastive_jax.evaluation.quantization import Range, quantize, restore
+from contrastive_jax.evaluation.stored_search import nearest, over_blocks, recall
+
+MESH = jax.make_mesh((1,), ("data",), devices=jax.devices()[:1])
+
+
+def unit(rng, n, d=12):
+    z = rng.normal(size=(n, d)).astype(np.float32)
+    return z / np.linalg.norm(z, axis=1, keepdims=True)
+
+
+def best(scores, k):
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 19))
+def test_what_is_kept_of_an_embedding(seed, n, d):
+    z = np.random.default_rng(seed).normal(3, 2, (n, d)).astype(np.float32)
+    codes = Range.of(z.min(axis=0), z.max(axis=0))
+    kept = restore(quantize(z, "int8", codes), "int8", d, codes)
+    assert np.all(np.abs(kept - z) <= codes.scale / 2 + 1e-5)
+    assert quantize(z, "binary").shape == (n, -(-d // 8))
+    signs = restore(quantize(z, "binary"), "binary", d)
+    np.testing.assert_allclose(signs, np.where(z > 0, 1, -1) / np.sqrt(d), rtol=1e-6)
+    hamming = np.sum((z[:1] > 0) != (z > 0), axis=1)
+    np.testing.assert_allclose(signs @ signs[0], 1 - 2 * hamming / d, atol=1e-5)
+    np.testing.assert_array_equal(restore(quantize(z, "float32"), "float32", d), z)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(1, 40), st.booleans())
+def test_search_by_blocks_is_search_of_the_whole(seed, n, k, own):
+    z = unit(np.random.default_rng(seed), n)
+    blocks = [(0, z[: n // 2]), (n // 2, z[n // 2 :])]
+    scores = z @ z.T
+    if own:
+        np.fill_diagonal(scores, -np.inf)
+    found, rows = over_blocks(blocks, z, k, MESH, np.arange(n) if own else None)
+    count = min(k, n)
+    assert found.shape == rows.shape == (n, count)
+    np.testing.assert_allclose(found, np.take_along_axis(scores, best(scores, count), axis=1), atol=1e-6)
+    there = rows >= 0
+    np.testing.assert_allclose(
+        found[there], np.take_along_axis(scores, np.maximum(rows, 0), axis=1)[there], atol=1e-6
+    )
+
+
+def fill(folder, z, size, embed=None):
+    def made(indices):
+        indices = np.asarray(indices)
+        return Part([f"k{i}" for i in indices], indices, z[indices]), []
+
+    write_parts(folder, {"source": "s"}, range(len(z)), embed or made, size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8", "binary"])
+def test_recall_is_what_brute_force_gives(tmp_path, dtype):
+    z = unit(np.random.default_rng(0), 90)
+    fill(tmp_path / "parts", z, 40)
+    output = tmp_path / "e.parquet"
+    metadata = put_together(tmp_path / "parts", output, {"source": "s"}, dtype, MESH)
+    exact, stored = z @ z.T, Embeddings(output)
+    assert (len(stored), stored.keys[50], stored.records[50]) == (90, "k50", 50)
+    ((_, kept),) = stored.blocks()
+    scores = z @ kept.T
+    for each in (exact, scores):
+        np.fill_diagonal(each, -np.inf)
+    if dtype == "binary":
+        hamming = np.where(z > 0, 1, -1) @ np.where(z > 0, 1, -1).T
+        np.fill_diagonal(hamming, -99)
+        bound = np.sort(exact, axis=1)[:, -10, None]
+        by_bits = np.take_along_axis(exact, best(hamming, 10), axis=1) >= bound
+        assert metadata["hamming_recall@10"] == pytest.approx(by_bits.mean(), abs=1e-6)
+        candidates = np.full(scores.shape, -np.inf)
+        chosen = best(hamming, 40)
+        np.put_along_axis(candidates, chosen, np.take_along_axis(scores, chosen, axis=1), axis=1)
+        # Equal scores of bits are taken in the order of the candidates.
+        assert metadata["recall@10"] == pytest.approx(overlap(best(candidates, 10), exact), abs=0.02)
+        assert metadata["recall@10"] > metadata["hamming_recall@10"]
+    else:
+        assert metadata["recall@10"] == pytest.approx(overlap(best(scores, 10), exact), abs=1e-6)
+        assert metadata["recall@10"] > 0.95
+    found = nearest(stored, z[:3], 4, MESH)[1]
+    assert found[:, 0].tolist() == [0, 1, 2]
+
+
+def overlap(found, exact):
+    return np.mean([len(set(a) & set(b)) / 10 for a, b in zip(found.tolist(), best(exact, 10).tolist())])
+
+
+def test_records_that_are_alike_do_not_count_against_recall():
+    z = np.repeat(unit(np.random.default_rng(0), 3), 20, axis=0)
+    first, last = np.arange(10)[None], np.arange(10, 20)[None]
+    assert recall([(0, z)], z[:1], first, last) == 1
+    assert recall([(0, z)], z[:1], first, last + 20) == 0
+
+
+def test_parts_that_are_there_are_not_made_again(tmp_path):
+    z, asked = unit(np.random.default_rng(1), 50), []
+
+    def embed(indices):
+        asked.append(list(indices))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return Part([str(i) for i in indices], np.asarray(indices), z[list(indices)]), [(7, "torn")]
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "p", z, 20, embed)
+    assert [len(one) for one in asked] == [20, 20, 10]
+    with pytest.raises(InputError, match="part: 30 here, 20 there"):
+        fill(tmp_path / "p", z, 30, embed)
+    fill(tmp_path / "p", z, 20, embed)
+    assert asked[3:] == [list(range(40, 50))]
+    metadata = put_together(tmp_path / "p", tmp_path / "e.npy", {"source": "s"}, "float32", MESH)
+    assert metadata["broken"] == 3
+    np.testing.assert_array_equal(np.load(tmp_path / "e.npy"), z)
+    (tmp_path / "p" / "plan.json").write_text("{")
+    with pytest.raises(InputError, match=r"plan.json cannot be read"):
+        fill(tmp_path / "p", z, 20, embed)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    z = unit(np.random.default_rng(0), 5)
+    part = Part(list("abcde"), np.arange(5), z)
+    for name in ("e.parquet", "e.npy"):
+        write(tmp_path / name, [part], {"dtype": "float32", "dimensions": 12})
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(InputError, match="no embeddings that"):
+            Embeddings(tmp_path / name)
+    np.save(tmp_path / "e.npy", z[:3])
+    with pytest.raises(InputError, match=r"3 rows and its .json 5"):
+        Embeddings(tmp_path / "e.npy")
+    (tmp_path / "e.json").unlink()
+    with pytest.raises(InputError, match=r"no such file \(e.json\)"):
+        Embeddings(tmp_path / "e.npy")
+    np.save(tmp_path / "o.npy", np.array([{}], object), allow_pickle=True)
+    (tmp_path / "o.json").write_text(json.dumps({"metadata": {}, "keys": [], "records": []}))
+    with pytest.raises(InputError, match="no embeddings"):
+        Embeddings(tmp_path / "o.npy")
