@@ -84,7 +84,7 @@ def test_the_processor_of_a_pair_does_what_our_views_do(tmp_path):
 
 
 def test_siglip_model(tmp_path):
-    _, vocabulary = tokenizer(tmp_path)
+    words, vocabulary = tokenizer(tmp_path)
     siglip = dict(activation="gelu_tanh", epsilon=1e-6)
     text = text_encoder(**siglip, causal=False, padding=None, end=None)
     heads = {"text": Linear(features=32, bias=True)}
@@ -93,6 +93,10 @@ def test_siglip_model(tmp_path):
     )
     interop.save("huggingface", made, tmp_path / "out")
     theirs = transformers.SiglipModel.from_pretrained(tmp_path / "out").eval()
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path / "out")
+    batch = processor(text=TEXTS, images=[Image.fromarray(x) for x in PICTURES], padding="max_length")
+    np.testing.assert_array_equal(batch["input_ids"], encoded(words))
+    np.testing.assert_allclose(np.stack(batch["pixel_values"]), normalized(PICTURES), atol=1e-5)
     ids = np.random.default_rng(0).integers(0, 60, (4, LENGTH)).astype(np.int32)
     with torch.no_grad():
         found = theirs(input_ids=torch.tensor(ids), pixel_values=normalized(PICTURES))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def architecture(path: str | Path | Weights, part: str) -> dict[str, Any]:
     Raises InputError for weights that cannot be read, of an unknown family, or without this part.
     """
     weights, family = _opened(path, part)
-    return family.architecture(weights, part)
+    return _said(weights, family.architecture, part)
 
 
 def load(
@@ -92,8 +93,8 @@ def load(
             missing, left over or of another shape by name, or each field of the encoder that differs.
     """
     weights, family = _opened(path, part)
-    _check_fields(weights, family.architecture(weights, part), encoder)
-    example = family.example(weights, part) if example is None else example
+    _check_fields(weights, _said(weights, family.architecture, part), encoder)
+    example = _said(weights, family.example, part) if example is None else example
     wanted = names.flatten(jax.eval_shape(encoder.init, jax.random.key(0), example))
     shapes = {name: tuple(leaf.shape) for name, leaf in wanted.items()}
     table = family.table(weights, part, encoder)
@@ -140,6 +141,18 @@ def family_of(weights: Weights) -> Any:
             raise InputError(f"{weights.folder}/config.json: model_type {kind!r} is not one of {known}")
         name = FAMILIES[kind]
     return importlib.import_module(f"contrastive_jax.interop.{name}")
+
+
+def _said(weights: Weights, ask: Callable[[Weights, str], Any], part: str) -> Any:
+    """What a family makes of a config; InputError where its values are not what the family has."""
+    try:
+        return ask(weights, part)
+    except InputError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        name = f"{weights.folder}/{weights.config_name}"
+        reason = f"{type(error).__name__}: {error}"
+        raise InputError(f"{name}: not as a {part} model of its kind has it ({reason})") from error
 
 
 def _check_fields(weights: Weights, section: dict[str, Any], encoder: Any) -> None:

@@ -13,8 +13,11 @@ import numpy as np
 
 from contrastive_jax.errors import CommandError, InputError
 
-CONFIGS = ("open_clip_config.json", "config.json")
-SINGLE = ("model.safetensors", "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors")
+# The names that a library gives its weights, by its config; a folder that has both is read as the first.
+CONFIGS = {
+    "config.json": ("model.safetensors",),
+    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors"),
+}
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".npy", ".h5", ".msgpack")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -76,9 +79,10 @@ def read(path: str | Path) -> Weights:
             shard outside the folder.
     """
     folder = _folder(path)
-    for config_name in CONFIGS:
-        if (folder / config_name).is_file():
-            return Weights(folder, _json(folder / config_name), config_name, _files(folder))
+    there = [name for name in CONFIGS if (folder / name).is_file()]
+    with_weights = [name for name in there if _named_files(folder, name) or (folder / INDEX).is_file()]
+    for config_name in with_weights or there:
+        return Weights(folder, _json(folder / config_name), config_name, _files(folder, config_name))
     raise InputError(f"{path}: neither {' nor '.join(CONFIGS)} is there; give a folder of a saved model")
 
 
@@ -105,12 +109,15 @@ def _folder(path: str | Path) -> Path:
         raise InputError(f"{path}: no such folder, and the hub did not give it ({reason})") from error
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _named_files(folder: Path, config_name: str) -> list[Path]:
+    return [folder / name for name in CONFIGS[config_name] if (folder / name).is_file()]
+
+
+def _files(folder: Path, config_name: str) -> dict[str, Path]:
     index = folder / INDEX
     if index.is_file():
         return _sharded(folder, index)
-    named = [folder / name for name in SINGLE if (folder / name).is_file()]
-    found = named or sorted(folder.glob("*.safetensors"))
+    found = _named_files(folder, config_name)[:1] or sorted(folder.glob("*.safetensors"))
     if len(found) != 1:
         if found:
             names = ", ".join(file.name for file in found)

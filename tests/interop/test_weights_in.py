@@ -61,6 +61,29 @@ def test_shards(folder):
         interop.read(folder)
 
 
+def test_a_folder_of_two_libraries_is_read_as_one_of_them(folder):
+    (folder / "open_clip_config.json").write_text("{}")
+    (folder / "open_clip_model.safetensors").write_bytes(b"")
+    assert interop.read(folder).config_name == "config.json"
+    (folder / "model.safetensors").rename(folder / "open_clip_model.safetensors")
+    weights = interop.read(folder)
+    assert weights.config_name == "open_clip_config.json"
+    assert "layernorm.weight" in weights
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_attention_heads": "four"}, {"layer_norm_eps": None}, {"image_size": "big"}]
+)
+def test_a_config_with_other_values_is_refused(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(InputError) as raised:
+        interop.load(folder, "image", ENCODER)
+    assert "weights of another architecture" in str(raised.value) or "config.json: not as" in str(
+        raised.value
+    )
+
+
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "inner/x.safetensors", "x.bin"])
 def test_a_shard_outside_the_folder_is_refused(tmp_path, name):
     save_file({"a": ANY}, tmp_path / "outside.safetensors")
@@ -86,7 +109,7 @@ def test_folders_that_are_none(tmp_path, monkeypatch):
     cases = {
         tmp_path / "nowhere": "no such folder, and no name owner/model",
         "owner/model-that-is-nowhere": "no such folder, and the hub did not give it",
-        tmp_path: "neither open_clip_config.json nor config.json is there",
+        tmp_path: "neither config.json nor open_clip_config.json is there",
     }
     for path, words in cases.items():
         with pytest.raises(InputError, match=words):
