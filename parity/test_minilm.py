@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
 from contrastive_jax import interop
-from contrastive_jax.branches import unit_length
+from contrastive_jax.branches import Branch, unit_length
 from contrastive_jax.data.tokenizers import File
 from contrastive_jax.encoders import KINDS
 from contrastive_jax.interop.sentence_transformers import modules
@@ -36,11 +36,17 @@ def pairs():
 
 
 @pytest.fixture(scope="module")
-def embed():
-    """Our encoder with these weights: texts to unit vectors."""
+def loaded():
+    """The encoder and its parameters."""
     section = interop.architecture(FOLDER, "text")
     encoder = KINDS[section.pop("kind")](**section)
-    params, found = interop.load(FOLDER, "text", encoder), modules(interop.read(FOLDER))
+    return encoder, interop.load(FOLDER, "text", encoder)
+
+
+@pytest.fixture(scope="module")
+def embed(loaded):
+    """Our encoder with these weights: texts to unit vectors."""
+    (encoder, params), found = loaded, modules(interop.read(FOLDER))
     assert (found.normalize, found.dense, found.length) == (True, None, 256)
     tokenizer = File(str(FOLDER)).train()
 
@@ -75,6 +81,24 @@ def test_spearman_on_stsb_is_theirs(pairs, embed, theirs):
     print(json.dumps({"ours": ours, "sentence-transformers": wanted}))
     assert abs(ours - wanted) < 1e-3
     assert ours > 0.8
+
+
+def test_written_again_it_gives_the_same_vectors(pairs, loaded, theirs, tmp_path):
+    encoder, params = loaded
+    content = (FOLDER / "tokenizer.json").read_text()
+    ours = interop.Model(
+        encoders={"text": encoder},
+        heads={},
+        branches={"text": Branch("text", "text")},
+        params={"encoders": {"text": params}, "heads": {}, "losses": {}},
+        views={"text": jax.ShapeDtypeStruct((256,), np.int32)},
+        embed=None,
+        vocabulary=interop.Vocabulary(content, 256, "[CLS]", "[SEP]", "[PAD]", "[UNK]"),
+    )
+    interop.save("sentence-transformers", ours, tmp_path / "again")
+    again = SentenceTransformer(str(tmp_path / "again"), device="cpu")
+    texts = [*pairs[1][:100], "a " * 300]
+    assert error(again.encode(texts), theirs.encode(texts)) < TOLERANCE
 
 
 def test_the_gradient_is_theirs(pairs, theirs):
