@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 
-from contrastive_jax.errors import CommandError
+from contrastive_jax.errors import CommandError, InputError
 from contrastive_jax.interop.model import Model
 from contrastive_jax.interop.text_folder import write_json
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+MOST_BYTES = 2**31 - 2**24  # the file's format counts in 32 bits
 
 
 def save(model: Model, output: Path) -> dict[str, Any]:
@@ -24,6 +25,12 @@ def save(model: Model, output: Path) -> dict[str, Any]:
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise CommandError("--format jax needs flatbuffers: pip install 'contrastive-jax[interop]'")
+    bytes_inside = sum(leaf.nbytes for leaf in jax.tree.leaves(model.params))
+    if bytes_inside > MOST_BYTES:
+        raise InputError(
+            f"--format jax: {bytes_inside} bytes of parameters, and a program holds {MOST_BYTES}; "
+            "take --format safetensors"
+        )
     output.mkdir(parents=True, exist_ok=True)
     (size,) = jax.export.symbolic_shape("batch")
     host = jax.device_get(model.params)

@@ -184,6 +184,14 @@ def test_our_own_names(tmp_path):
     assert all((stored[name] == own[name]).all() for name in own)
 
 
+def test_programs_larger_than_their_file_format_are_refused(tmp_path):
+    made = pair()
+    huge = np.broadcast_to(np.float32(0), (2**29,))
+    made = type(made)(**{**vars(made), "params": {**made.params, "losses": {"clip": {"more": huge}}}})
+    with pytest.raises(InputError, match="take --format safetensors"):
+        interop.save("jax", made, tmp_path / "out")
+
+
 def test_serialised_programs_embed_without_this_package(tmp_path):
     made = pair()
     interop.save("jax", made, tmp_path / "out")
