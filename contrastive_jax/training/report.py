@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from contrastive_jax.evaluation.contact_sheet import contact_sheet
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.workdir import replace_file
+
+_DRAWN = re.compile(r"/(R@\d+|nDCG@\d+|MRR|MRR@\d+|spearman|accuracy|balanced_accuracy|\w+_score)$")
+_MOST = 24
 
 
 def write_report(
@@ -55,8 +59,7 @@ def curves(lines: Sequence[dict[str, float]]) -> Figure:
     left.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.6)))
     figures = {
         name: [(line["step"], line[name]) for line in lines if name in line]
-        for name in dict.fromkeys(name for line in lines for name in line)
-        if "/R@" in name or name.endswith("accuracy")
+        for name in shown(dict.fromkeys(name for line in lines for name in line))
     }
     if all(len(points) == 1 for points in figures.values()):
         bars = right.barh(list(figures), [points[0][1] for points in figures.values()], color="C0")
@@ -73,6 +76,11 @@ def curves(lines: Sequence[dict[str, float]]) -> Figure:
         axes.grid(alpha=0.3, which="both")
         axes.set_axisbelow(True)
     return figure
+
+
+def shown(names: Iterable[str]) -> list[str]:
+    """The metrics that are drawn: those from 0 to 1 that say how good a model is, not those of each group."""
+    return [name for name in names if _DRAWN.search(name)][:_MOST]
 
 
 def _styles(names: Sequence[str]) -> list[dict[str, str]]:

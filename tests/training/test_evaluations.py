@@ -9,6 +9,7 @@ from contrastive_jax.configuration import build, complete, load
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.evaluations import evaluate
 from contrastive_jax.training.experiment import Config, Experiment
+from contrastive_jax.training.report import shown
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TRAIN = dict(train="digits:train", train_limit=300)
@@ -63,3 +64,17 @@ def test_evaluators_without_a_source_are_refused():
     ):
         with pytest.raises(InputError, match=message):
             experiment(knn=knn | settings).check_data()
+
+
+def test_the_report_draws_what_says_how_good_a_model_is():
+    """Not each language's figure, nor what has no best at 1."""
+    names = ["loss", "search/nDCG@10", "search/bm25/MRR", "tatoeba/R@1", "tatoeba/R@1/deu", "sts/spearman",
+             "knn/accuracy", "towers/uniformity/text", "linear/C"]  # fmt: skip
+    assert shown(names) == [
+        "search/nDCG@10",
+        "search/bm25/MRR",
+        "tatoeba/R@1",
+        "sts/spearman",
+        "knn/accuracy",
+    ]
+    assert len(shown(f"{language}/R@1" for language in range(99))) == 24
