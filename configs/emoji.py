@@ -29,11 +29,11 @@ def get_config(arg: str = "") -> ConfigDict:
     width = 32 if arg.small else 128
     vocabulary, length = 4096, 24
     config = ConfigDict()
-    config.steps = 8 if arg.small else 1000
+    config.steps = 8 if arg.small else 800
     config.batch_size = 32 if arg.small else 256
     photo = dict(
         kind="photo",
-        resolution=32 if arg.small else 48,
+        resolution=16 if arg.small else 32,
         crop=(0.7, 1.0),
         ratio=(0.9, 1.11),
         jitter=(0.2, 0.2, 0.2, 0.0),
@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
         views=dict(image=photo, **{name: dict(field=f"tts.{name}", **text) for name in languages}),
     )
     config.encoders = dict(
-        image=dict(kind="resnet", size="micro", stem="small", stride=2, width=width // 2, groups=8),
+        image=dict(kind="resnet", size="micro", stem="small", stride=2, width=width // 4, groups=8),
         text=dict(
             kind="bert",
             size="micro",

@@ -19,6 +19,12 @@ SPECS = [
     "glyphs.py:small",
     "glyphs_faces.py",
     "lit.py:small",
+    "emoji.py:data=data,languages=en+zh",
+    "cifar10.py:data=data",
+    "sentences.py:data=data",
+    "documents.py:data=data",
+    "languages.py:data=data,small",
+    "code.py:data=data",
     "clip.py:size=B/16,res=224,source=jsonl:captions.jsonl",
     "clip.py:size=L/14,res=336,held_out=jsonl:held_out.jsonl",
 ]
