@@ -85,7 +85,8 @@ def check_wiring(experiment: Experiment) -> None:
                 )
     for name in config.losses:
         if config.evaluation and name in config.evaluation.evaluators:  # their metrics stand in one line
-            raise InputError(f"config.evaluation.evaluators.{name}: a loss is called so too; rename one of them")
+            where = f"config.evaluation.evaluators.{name}"
+            raise InputError(f"{where}: a loss is called so too; rename one of them")
     best = (config.checkpoint.best or "").partition("/")
     evaluators = config.evaluation.evaluators if config.evaluation else {}
     check_evaluators(evaluators, graph, config.evaluation and config.evaluation.source)

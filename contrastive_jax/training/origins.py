@@ -127,16 +127,19 @@ class Library:
                 found.append(f"heads/{part}")
         if not found:
             raise refusals[0]
-        return found
+        return found + ["losses/scale"] * bool(self._interop.scale(self._weights))
 
     def take(self, here: str, there: str) -> Shapes:
         (kind, name), part = here.split("/"), there.split("/")[1]
         if kind == "encoders":
             encoder, example = self._encoders[name]
             tree = self._interop.load(self._weights, part, encoder, example)
-        else:
+        elif kind == "heads":
             tree = {"out": self._interop.head(self._weights, part)}
-        taken = {f"{here}/{own}": np.asarray(array) for own, array in named_leaves(tree).items()}
+        else:
+            tree = self._interop.scale(self._weights)
+            tree = {"log_scale": np.log(np.float32(tree.pop("scale"))), **tree}
+        taken = {f"{here}/{own}": np.asarray(array, np.float32) for own, array in named_leaves(tree).items()}
         self._arrays |= taken
         return {own: array.shape for own, array in taken.items()}
 

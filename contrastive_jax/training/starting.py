@@ -36,8 +36,8 @@ class InitFrom:
     step: of a work directory, None for its newest checkpoint;
     parts: what starts from there: encoders/image, patterns such as encoders/* or *, and
     encoders/image=encoders/a for what has another name there. In other libraries' weights there are
-    encoders/image, encoders/text, heads/image and heads/text. None given: the encoder that is called like
-    this entry, and the head called so if both sides have one.
+    encoders/image, encoders/text, heads/image, heads/text and losses/scale. None given: the encoder that is
+    called like this entry, and the head called so if both sides have one.
     """
 
     path: str

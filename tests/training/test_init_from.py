@@ -133,10 +133,6 @@ def test_another_architecture_is_told_by_names(faces, pairs, tmp_path):
     assert "encoders/image/patches/kernel is [64, 32] there, [64, 64] here" in message
     assert message.count(" here") == 8
     assert message.endswith("more")
-    deeper = dataclasses.replace(pairs.config.encoders["image"], pooling="cls")
-    run = altered(pairs, encoders={**pairs.config.encoders, "image": deeper})
-    with pytest.raises(InputError, match=r"class_token is absent there, \[32\] here"):
-        begun(run, Base(run), image={"path": str(tmp_path / "run")})
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_nothing_is_changed_there(faces, pairs, tmp_path):
@@ -232,6 +228,13 @@ def test_the_weights_of_another_library(library):
         begun(photos, Base(photos), image={"path": str(folder)})
     with pytest.raises(InputError, match=r"step=4 and no work directory"):
         begun(run, Base(run), image={"path": str(folder), "step": 4})
+
+
+def test_the_scale_of_another_library(library, pairs, tmp_path):
+    shutil.copy(library[0] / "config.json", tmp_path)
+    save_file({"logit_scale": np.log([np.float32(20)])}, tmp_path / "model.safetensors")
+    entry = {"path": str(tmp_path), "parts": ("losses/clip=losses/scale",)}
+    assert np.exp(begun(pairs, Base(pairs), x=entry)["losses/clip/log_scale"]) == pytest.approx(20, rel=1e-6)
 
 
 def test_pickles_and_empty_folders_are_refused(library, pairs, tmp_path):
