@@ -40,6 +40,7 @@ $(PARITY)/ready: pyproject.toml parity/requirements.txt
 
 parity: $(PARITY)/ready ## other libraries beside ours, both ways, in an environment of its own with PyTorch
 	$(PARITY)/bin/python -m pytest -c parity/pytest.ini parity
+	HF_HUB_OFFLINE=1 $(PARITY)/bin/python -m pytest -n 0 tests/evaluation/test_mteb_model.py
 
 lint: setup ## style
 	$(BIN)/ruff check .

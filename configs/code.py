@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from contrastive_jax.configuration import arguments
 
-BASELINES = ("bm25_identifiers",)
+BASELINES = ("bm25_identifiers", "tfidf_characters")
 
 
 def get_config(arg: str = "") -> ConfigDict:
