@@ -40,7 +40,9 @@ def _prepare(options, stream: IO[str]) -> int:
     if shards > records:
         raise InputError(f"--shards {shards}: {options.source} has {records} records")
     plan = Plan(options.source, records, shards, options.resize)
-    with StopRequest() as stop, opened_folder(folder, plan):
+    # A pipeline heeds no such request: a signal ends it, and finished shards stay.
+    stopping = StopRequest() if options.runner == "local" else contextlib.nullcontext()
+    with stopping as stop, opened_folder(folder, plan):
         left = remaining(folder, plan)
         if len(left) < shards:
             print(f"{folder}: {shards - len(left)} of {shards} shards are there", file=sys.stderr)
