@@ -216,11 +216,14 @@ def _table(stream: IO[str], found: dict[str, Any], results: list[dict[str, Any]]
     table = Table("", "score", "record", "text", box=None, show_edge=False)
     for one in results:
         name = one.get("qualified_name") or one["key"]
-        where = f"{one['file']}:{one['line']}" if "file" in one and "line" in one else ""
         text = shown(_words(one), 80)
-        cells = str(one["rank"]), f"{one['score']:.3f}", "\n".join(filter(None, (str(name), where))), text
+        cells = str(one["rank"]), f"{one['score']:.3f}", str(name), text
         table.add_row(*(_unmarked(cell) for cell in cells))
     console.print(table)
+    for one in results:
+        if "file" in one and "line" in one:  # not in the table, which would break a long path in two
+            place = f"{one['rank']:>3}  {one['file']}:{one['line']}"
+            console.print(place, soft_wrap=True, markup=False, highlight=False)
     how = f"{found['method']} search of {found['records']} records of {found['source']}"
     if "recall@10" in found:
         how += f" (recall@10 {found['recall@10']:.4f})"
