@@ -112,8 +112,8 @@ OVERRIDES = [
     ("logging.peak_flops=-1", "config.logging.peak_flops=-1: give a positive number"),
     ("data.source=glyfs", "config.data.source", "unknown kind 'glyfs'; did you mean glyphs?"),
     ("data.source=glyphs:held", "did you mean held_out?"),
-    ("data.source=jsonl:/nowhere.jsonl", "config.data.source", "cannot read /nowhere.jsonl"),
-    ("evaluation.source=jsonl:/nowhere.jsonl", "config.evaluation.source", "cannot read /nowhere.jsonl"),
+    ("data.source=jsonl:/nowhere.jsonl", "config.data.source", "no file /nowhere.jsonl"),
+    ("evaluation.source=jsonl:/nowhere.jsonl", "config.evaluation.source", "no file /nowhere.jsonl"),
     ("evaluation.evaluators.retrieval.right=('pictur',)", "evaluators.retrieval", "did you mean picture?"),
 ]
 CASES = [
@@ -146,7 +146,7 @@ def test_refused_before_anything_is_made(in_process, tmp_path, case):
         (["--config.microbatch=3"], ["config.microbatch=3 does not divide"]),
         (["--workdir=/dev/null/run"], ["--workdir /dev/null/run cannot be used"]),
         (["--config.mesh.fsdp=3"], ["does not multiply to 8 devices"]),
-        (["--config.data.source=jsonl:/nowhere.jsonl"], ["cannot read /nowhere.jsonl"]),
+        (["--config.data.source=jsonl:/nowhere.jsonl"], ["no file /nowhere.jsonl"]),
     ],
     ids=lambda value: value[0],
 )
