@@ -11,7 +11,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.command
-@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 8])
 def test_the_loss_alone_in_ones_own_loop(devices, tmp_path):
     (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     if devices > 1:  # "On a mesh nothing changes"

@@ -142,11 +142,17 @@ def test_refused_before_anything_is_made(in_process, tmp_path, case):
         (["--confg", "x"], ["did you mean --config?"]),
         (["--config.stepz=3"], ["did you mean steps?"]),
         (["--config.steps=many"], ["--config.steps=many: give a whole number"]),
-        (["--config.batch_size=60"], ["does not divide over 8 devices"]),
-        (["--config.microbatch=3"], ["config.microbatch=3 does not divide"]),
-        (["--workdir=/dev/null/run"], ["--workdir /dev/null/run cannot be used"]),
-        (["--config.mesh.fsdp=3"], ["does not multiply to 8 devices"]),
         (["--config.data.source=jsonl:/nowhere.jsonl"], ["no file /nowhere.jsonl"]),
+        # The same in processes of their own as in this one, above.
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (["--config.batch_size=60"], ["does not divide over 8 devices"]),
+                (["--config.microbatch=3"], ["config.microbatch=3 does not divide"]),
+                (["--workdir=/dev/null/run"], ["--workdir /dev/null/run cannot be used"]),
+                (["--config.mesh.fsdp=3"], ["does not multiply to 8 devices"]),
+            )
+        ),
     ],
     ids=lambda value: value[0],
 )

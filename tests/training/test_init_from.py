@@ -282,6 +282,7 @@ def locked(faces, tmp_path, monkeypatch):
     return source, there, last
 
 
+@pytest.mark.slow
 def test_a_locked_tower_with_adapters_trains(locked):
     source, there, last = locked
     assert architecture(str(source), "image") == _section("glyphs_faces.py:small")

@@ -19,12 +19,10 @@ WANTED = {
     "code:set=cosqa": ("functions/MRR@10", "functions/bm25_identifiers/MRR@10"),
     "code": ("functions/MRR", "functions/bm25_identifiers/MRR", "functions/fused_with_bm25_identifiers/MRR"),
 }
-QUICK = ("documents",)
 
 
-@pytest.mark.parametrize(
-    "spec", [pytest.param(s, marks=() if s in QUICK else pytest.mark.slow) for s in WANTED]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("spec", WANTED)
 def test_a_small_run_on_a_real_set(tmp_path, data_folder, monkeypatch, spec):
     monkeypatch.setenv("CONTRASTIVE_JAX_DATA", str(data_folder))
     name, _, arguments = spec.partition(":")
