@@ -8,6 +8,7 @@ import io
 import json
 import os
 import zlib
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -25,7 +26,7 @@ _PATH_FIELDS = ("image", "file_name")
 _FIELD_LIMIT = 1 << 24  # characters of a CSV field
 
 
-class Lines:
+class Lines(ABC):
     """What JSON lines and CSV have in common: a record is a piece of a text file.
 
     Only the offsets of the records are kept in memory; a file that ends in ``.gz`` is unpacked into it.
@@ -142,13 +143,13 @@ class Lines:
         except (OSError, ValueError) as error:
             raise BrokenRecord(f"{self._where(file, row)}: cannot read the picture ({error})") from error
 
+    @abstractmethod
     def _offsets(self, file: BinaryIO) -> dict[str, Any]:
         """``starts``, ``ends`` (bytes) and ``lines`` (from 0) of the records, int64."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _parse(self, file: int, content: bytes) -> dict[str, Any]:
         """The record that a piece of a file holds; ValueError or csv.Error where it holds none."""
-        raise NotImplementedError
 
 
 class JSONLines(Lines):
