@@ -111,8 +111,23 @@ def _workdir(path: Path, config, extend: bool, group) -> Iterator[None]:
     """The work directory, opened and held by process 0."""
     from contrastive_jax.training.workdir import open_workdir
 
-    with open_workdir(path, config, extend) if group.first else contextlib.nullcontext():
+    with open_workdir(path, config, extend, _completed) if group.first else contextlib.nullcontext():
         yield
+
+
+def _completed(stored: dict) -> dict:
+    """A run's config with the defaults of keys that are newer than it; as it is where it does not fit."""
+    from ml_collections import ConfigDict
+
+    from contrastive_jax.configuration import complete
+    from contrastive_jax.training.experiment import Config
+
+    config = ConfigDict(stored)
+    try:
+        complete(config, Config)
+    except InputError:
+        return stored
+    return config.to_dict()
 
 
 def _place(options):

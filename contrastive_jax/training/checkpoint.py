@@ -13,12 +13,11 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,31 +27,12 @@ from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import structure
 from contrastive_jax.training.background_errors import told_once
-from contrastive_jax.training.manifest import (
-    CheckpointError,
-    DamagedCheckpoint,
-    verify_manifest,
-    write_manifest,
-)
+from contrastive_jax.training.manifest import CheckpointError, write_manifest
 from contrastive_jax.training.retention import best, surplus
+from contrastive_jax.training.stored_steps import FORMAT, StoredSteps
 from contrastive_jax.training.workdir import sync_folder, write_json
 
 log = logging.getLogger(__name__)
-
-FORMAT = 1
-_LEFTOVER = re.compile(r"\.\d+\.(partial|removed)")
-
-
-class NoIntactCheckpoint(CheckpointError):  # noqa: N818
-    """There are checkpoints and every one is damaged; starting again from 0 is for people to decide."""
-
-
-class _Found(NamedTuple):
-    """An intact step; damaged: the newer ones that are not, with the reasons."""
-
-    step: int
-    metadata: dict[str, Any]
-    damaged: dict[int, str]
 
 
 class Checkpoints:
@@ -90,6 +70,7 @@ class Checkpoints:
         self.folder = Path(folder).absolute()
         self.every, self.keep, self.keep_every, self.lowest = every, keep, keep_every, lowest
         self.read_only, self.group = read_only, group
+        self._stored = StoredSteps(self.folder, group)
         self.scores: dict[int, float] = {}
         self._saves = 0
         self._current: int | None = None
@@ -98,10 +79,7 @@ class Checkpoints:
         self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
         told_once()
         if not read_only and group.first:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for entry in self.folder.iterdir():
-                if _LEFTOVER.fullmatch(entry.name):
-                    shutil.rmtree(entry)
+            self._stored.prepare()
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint belongs after `step` updates."""
@@ -109,10 +87,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that can be seen, in order; intact or not."""
-        if not self.folder.is_dir():
-            return []
-        names = (entry.name for entry in self.folder.iterdir() if entry.is_dir())
-        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]*", name))
+        return self._stored.steps()
 
     def latest(self) -> int | None:
         """The newest step that can be seen, or None."""
@@ -141,7 +116,7 @@ class Checkpoints:
         if self.read_only:
             raise ValueError("checkpoints opened with read_only=True cannot be saved")
         self.wait()
-        if self.group.tell(step == self._current and self._path(step).is_dir()):
+        if self.group.tell(step == self._current and self._stored.path(step).is_dir()):
             return
         self._saves += 1
         described = structure.describe(jax.eval_shape(lambda tree: tree, state))
@@ -152,7 +127,7 @@ class Checkpoints:
             for name, leaf in structure.named_leaves(state).items()
             if math.prod(jnp.shape(leaf))  # Orbax refuses arrays without elements
         }
-        partial = self._path(step, "partial")
+        partial = self._stored.path(step, "partial")
         try:
             if self.group.first:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -164,7 +139,7 @@ class Checkpoints:
         self._pending = self._thread.submit(self._commit, step, metadata)
 
     def _commit(self, step: int, metadata: dict[str, Any]) -> None:
-        partial, final = self._path(step, "partial"), self._path(step)
+        partial, final = self._stored.path(step, "partial"), self._stored.path(step)
         try:
             self._orbax.wait_until_finished()
             self._current = step
@@ -173,7 +148,7 @@ class Checkpoints:
             write_json(partial / "metadata.json", metadata)
             write_manifest(partial)
             if final.exists():
-                self._hide(step, "removed")
+                self._stored.hide(step, "removed")
             os.rename(partial, final)
             sync_folder(self.folder)
         except Exception as error:
@@ -187,14 +162,14 @@ class Checkpoints:
     def _remove_surplus(self, newest: int) -> None:
         steps = [step for step in self.steps() if step <= newest]
         for step in surplus(steps, self.keep, self.keep_every, self.scores, self.lowest):
-            self._hide(step, "removed")
+            self._stored.hide(step, "removed")
         for entry in self.folder.glob(".*.removed"):
             shutil.rmtree(entry)
 
     def _not_written(self, step: int, error: Exception) -> CheckpointError:
         # What a full disk has no room for must not stay there half written.
         if self.group.first:
-            shutil.rmtree(self._path(step, "partial"), ignore_errors=True)
+            shutil.rmtree(self._stored.path(step, "partial"), ignore_errors=True)
         full = "No space left on device" in str(error)
         reason = "no space left on device" if full else (str(error).splitlines() or [repr(error)])[0]
         return CheckpointError(f"checkpoint {step} was not written in {self.folder}: {reason}")
@@ -246,11 +221,12 @@ class Checkpoints:
             or of a newer format.
           NoIntactCheckpoint: there are checkpoints, none of them intact; nothing was touched.
         """
-        found = self._find(step)
+        self.wait()
+        found = self._stored.find(step)
         if found is None:
             return None
         state = self._read(found.step, found.metadata, target, partial)
-        self._pass_over(found.damaged, found.step)
+        self._stored.tell_damaged(found, put_aside=not self.read_only)
         self._current = found.step
         return found.step, state, found.metadata["extra"]
 
@@ -259,7 +235,8 @@ class Checkpoints:
 
         Raises as `restore` does; None where there is no checkpoint at all.
         """
-        found = self._find(step)
+        self.wait()
+        found = self._stored.find(step)
         return found and (found.step, found.metadata["tree"])
 
     def arrays(self, step: int, wanted: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
@@ -273,86 +250,19 @@ class Checkpoints:
             for name, leaf in full.items()
         }
         given = ocp.args.PyTreeRestore(item=full, restore_args=placement, partial_restore=True)
-        arrays = self._orbax.restore(self._path(step) / "state", args=given) if full else {}
+        arrays = self._orbax.restore(self._stored.path(step) / "state", args=given) if full else {}
         for name, leaf in wanted.items():
             if name not in full:
                 arrays[name] = jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
         return arrays
-
-    def _find(self, step: int | None) -> _Found | None:
-        """The newest intact step, or `step`."""
-        self.wait()
-        steps = self.group.tell(self.steps())
-        if step is not None and step not in steps:
-            known = ", ".join(map(str, steps)) or "none"
-            raise InputError(f"there is no checkpoint of step {step} in {self.folder}; known steps: {known}")
-        damaged: dict[int, str] = {}
-        for found in reversed(steps if step is None else [step]):
-            try:
-                return _Found(found, self._verified(found), damaged)
-            except DamagedCheckpoint as error:
-                damaged[found] = str(error)
-        if step is not None:
-            raise InputError(f"the checkpoint of step {step} in {self.folder} is damaged ({damaged[step]})")
-        now = self.group.tell(self.steps())
-        if set(now) - set(steps):
-            # A training beside this has written more, and may have removed those that were being read here.
-            return self._find(step)
-        reasons = "; ".join(f"{known}: {damaged[known]}" for known in sorted(damaged) if known in now)
-        if not reasons:
-            return None
-        raise NoIntactCheckpoint(
-            f"no intact checkpoint in {self.folder} ({reasons}): put an intact copy there or give another "
-            "work directory; nothing was changed"
-        )
-
-    def _verified(self, step: int) -> dict[str, Any]:
-        folder, problem = self._path(step), None
-        try:
-            verify_manifest(folder, self.group.index, self.group.count)
-        except DamagedCheckpoint as error:
-            problem = str(error)
-        if problems := [found for found in self.group.gather(problem) if found]:
-            raise DamagedCheckpoint(problems[0])
-        metadata = json.loads((folder / "metadata.json").read_bytes())
-        if metadata["format"] > FORMAT:
-            raise InputError(
-                f"{folder} has checkpoint format {metadata['format']} and this version reads up to {FORMAT}: "
-                "install a newer contrastive-jax"
-            )
-        if metadata["step"] != step:
-            raise DamagedCheckpoint(f"metadata.json is that of step {metadata['step']}")
-        return metadata
 
     def _read(self, step: int, metadata: dict[str, Any], target: Any, partial: bool) -> Any:
         wanted, there = structure.named_leaves(target), metadata["tree"]
         if partial:
             entries = {name.partition("/")[0] for name in wanted}
             there = {name: leaf for name, leaf in there.items() if name.partition("/")[0] in entries}
-        structure.check_fit(str(self._path(step)), there, structure.describe(target))
+        structure.check_fit(str(self._stored.path(step)), there, structure.describe(target))
         stored = {name: structure.stored_form(leaf) for name, leaf in wanted.items()}
         arrays = self.arrays(step, stored)
         leaves = [structure.original_form(arrays[name], leaf) for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
-
-    def _pass_over(self, damaged: dict[int, str], found: int) -> None:
-        if not damaged or not self.group.first:
-            return
-        log.warning(
-            "damaged checkpoint in %s (%s): going on from step %d",
-            self.folder,
-            "; ".join(f"{step}: {reason}" for step, reason in damaged.items()),
-            found,
-        )
-        if not self.read_only:
-            for step in damaged:
-                self._hide(step, "damaged")
-
-    def _path(self, step: int, hidden: str | None = None) -> Path:
-        return self.folder / (f".{step}.{hidden}" if hidden else str(step))
-
-    def _hide(self, step: int, suffix: str) -> None:
-        """Takes a step out of sight in one rename, so that a kill leaves no half of it to be seen."""
-        shutil.rmtree(self._path(step, suffix), ignore_errors=True)
-        os.rename(self._path(step), self._path(step, suffix))
-        sync_folder(self.folder)

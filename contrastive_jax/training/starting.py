@@ -15,8 +15,8 @@ from contrastive_jax.branches import Graph
 from contrastive_jax.configuration import nearest
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
-from contrastive_jax.training.checkpoint import NoIntactCheckpoint
 from contrastive_jax.training.origins import Library, Run, config_of, is_run
+from contrastive_jax.training.stored_steps import NoIntactCheckpoint
 from contrastive_jax.training.structure import named_leaves, part_of, path_name
 
 if TYPE_CHECKING:

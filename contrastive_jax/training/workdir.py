@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -74,7 +75,12 @@ class WorkDirectory:
         self.close()
 
 
-def open_workdir(path: str | os.PathLike[str], config: dict[str, Any], extend: bool = False) -> WorkDirectory:
+def open_workdir(
+    path: str | os.PathLike[str],
+    config: dict[str, Any],
+    extend: bool = False,
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored,
+) -> WorkDirectory:
     """Opens the work directory of a run for training, making it when it is not there.
 
     A new one gets `config.json`. One that exists must hold the same config, apart from what may
@@ -86,6 +92,8 @@ def open_workdir(path: str | os.PathLike[str], config: dict[str, Any], extend: b
       path: the folder.
       config: the resolved config, nested dicts of JSON values.
       extend: whether `steps` may be larger than in the folder.
+      completed: gives the folder's config, which an earlier version may have written, the keys that have
+        come since, at their defaults.
 
     Raises:
       InputError: the folder cannot be written, belongs to something else, is in use by another
@@ -104,7 +112,7 @@ def open_workdir(path: str | os.PathLike[str], config: dict[str, Any], extend: b
             )
         lock = _lock(path)
         try:
-            _settle(path, config, extend)
+            _settle(path, config, extend, completed)
         except BaseException:
             lock.close()
             raise
@@ -141,14 +149,14 @@ def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
     return content
 
 
-def _settle(path: Path, config: dict[str, Any], extend: bool) -> None:
+def _settle(path: Path, config: dict[str, Any], extend: bool, completed: Callable) -> None:
     """Compares the config with the folder's, refuses what must not differ, and records the rest."""
     file = path / "config.json"
     stored = _read_json(file, "put the run's own config.json back or give another --workdir")
     if stored is None:
         write_json(file, config)
         return
-    here, there = flatten(config), flatten(stored)
+    here, there = flatten(config), flatten(json.loads(json.dumps(completed(stored))))
     differing = {
         key: f"{key}: {_show(here, key)} here, {_show(there, key)} there"
         for key in sorted(here.keys() | there.keys())

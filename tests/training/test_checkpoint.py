@@ -17,8 +17,9 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.errors import InputError
-from contrastive_jax.training.checkpoint import Checkpoints, NoIntactCheckpoint
+from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import CheckpointError, verify_manifest
+from contrastive_jax.training.stored_steps import NoIntactCheckpoint
 
 
 def small(step, width=8):
@@ -194,7 +195,7 @@ def test_another_model_and_a_newer_format_are_refused(copied, monkeypatch):
         with pytest.raises(InputError, match=r"step is int32\[\] there, absent here"):
             checkpoints.restore(abstract({"params": small(1)["params"]}))
         assert checkpoints.steps() == [1, 2, 3]
-    monkeypatch.setattr("contrastive_jax.training.checkpoint.FORMAT", 0)
+    monkeypatch.setattr("contrastive_jax.training.stored_steps.FORMAT", 0)
     with opened(copied) as checkpoints, pytest.raises(InputError, match="format 1"):
         checkpoints.restore(abstract(small(1)))
 

@@ -5,7 +5,10 @@ import sys
 
 import pytest
 
+from contrastive_jax.commands import train
+from contrastive_jax.configuration import load
 from contrastive_jax.errors import InputError
+from contrastive_jax.training.experiment import Config
 from contrastive_jax.training.workdir import finished, open_workdir, write_json
 
 CONFIG = {
@@ -54,6 +57,15 @@ def test_a_differing_key_is_refused_by_name_and_nothing_changes(tmp_path):
     assert "workers" not in message
     assert "\n" not in message
     assert stored(tmp_path)["optimizer"]["learning_rate"] == 0.004
+
+
+def test_a_config_that_lacks_a_newer_key_goes_on(tmp_path):
+    open_workdir(tmp_path, CONFIG).close()
+    with pytest.raises(InputError, match="seed: 0 here, absent there"):
+        open_workdir(tmp_path, changed(seed=0))
+    open_workdir(tmp_path, changed(seed=0), completed=lambda stored: stored | {"seed": 0}).close()
+    with pytest.raises(InputError, match="seed: 1 here, 0 there"):
+        open_workdir(tmp_path, changed(seed=1), completed=lambda stored: stored | {"seed": 0})
 
 
 def test_what_may_differ_is_noted_and_kept(tmp_path, caplog):
@@ -125,3 +137,13 @@ def test_values_that_json_does_not_know_are_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert json.loads((tmp_path / "a.json").read_text()) == {"x": 1}
+
+
+def test_a_run_of_an_earlier_version_gets_the_keys_that_came_since(tmp_path):
+    config = load("configs/glyphs.py:small", [], Config).to_dict()
+    older = {key: value for key, value in config.items() if key not in ("frozen", "init_from", "lora")}
+    open_workdir(tmp_path, older).close()
+    open_workdir(tmp_path, config, completed=train._completed).close()
+    with pytest.raises(InputError, match=r'frozen: \["encoders/\*"\] here, \[\] there'):
+        open_workdir(tmp_path, config | {"frozen": ("encoders/*",)}, completed=train._completed)
+    assert train._completed({"no": "config"}) == {"no": "config"}

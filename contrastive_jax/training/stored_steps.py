@@ -1,0 +1,130 @@
+"""The steps in a checkpoint folder: which can be seen, which are intact, and putting one out of sight."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from contrastive_jax.distributed.processes import Group
+from contrastive_jax.errors import InputError
+from contrastive_jax.training.manifest import CheckpointError, DamagedCheckpoint, verify_manifest
+from contrastive_jax.training.workdir import sync_folder
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_LEFTOVER = re.compile(r"\.\d+\.(partial|removed)")
+
+
+class NoIntactCheckpoint(CheckpointError):  # noqa: N818
+    """There are checkpoints and every one is damaged; starting again from 0 is for people to decide."""
+
+
+class Found(NamedTuple):
+    """An intact step; damaged: the newer ones that are not, with the reasons."""
+
+    step: int
+    metadata: dict[str, Any]
+    damaged: dict[int, str]
+
+
+class StoredSteps:
+    """The folders `<folder>/<step>`, and hidden ones that are not whole yet or no more.
+
+    Args:
+      folder: of the run's checkpoints.
+      group: the processes that verify together, each its share of the files.
+    """
+
+    def __init__(self, folder: Path, group: Group) -> None:
+        self.folder, self.group = folder, group
+
+    def prepare(self) -> None:
+        """Makes the folder, or removes what a killed process left half written or half removed in it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for entry in self.folder.iterdir():
+            if _LEFTOVER.fullmatch(entry.name):
+                shutil.rmtree(entry)
+
+    def path(self, step: int, hidden: str | None = None) -> Path:
+        """Of a step's folder, or of its hidden one for the reason `hidden`."""
+        return self.folder / (f".{step}.{hidden}" if hidden else str(step))
+
+    def steps(self) -> list[int]:
+        """The steps that can be seen, in order; intact or not."""
+        if not self.folder.is_dir():
+            return []
+        names = (entry.name for entry in self.folder.iterdir() if entry.is_dir())
+        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]*", name))
+
+    def hide(self, step: int, suffix: str) -> None:
+        """Takes a step out of sight in one rename, so that a kill leaves no half of it to be seen."""
+        shutil.rmtree(self.path(step, suffix), ignore_errors=True)
+        os.rename(self.path(step), self.path(step, suffix))
+        sync_folder(self.folder)
+
+    def find(self, step: int | None) -> Found | None:
+        """The newest intact step, or `step`; None where there is none at all.
+
+        Raises InputError: `step` is missing or damaged, or one is of a newer format; NoIntactCheckpoint.
+        """
+        steps = self.group.tell(self.steps())
+        if step is not None and step not in steps:
+            known = ", ".join(map(str, steps)) or "none"
+            raise InputError(f"there is no checkpoint of step {step} in {self.folder}; known steps: {known}")
+        damaged: dict[int, str] = {}
+        for found in reversed(steps if step is None else [step]):
+            try:
+                return Found(found, self._verified(found), damaged)
+            except DamagedCheckpoint as error:
+                damaged[found] = str(error)
+        if step is not None:
+            raise InputError(f"the checkpoint of step {step} in {self.folder} is damaged ({damaged[step]})")
+        now = self.group.tell(self.steps())
+        if set(now) - set(steps):
+            # A training beside this has written more, and may have removed those that were being read here.
+            return self.find(step)
+        reasons = "; ".join(f"{known}: {damaged[known]}" for known in sorted(damaged) if known in now)
+        if not reasons:
+            return None
+        raise NoIntactCheckpoint(
+            f"no intact checkpoint in {self.folder} ({reasons}): put an intact copy there or give another "
+            "work directory; nothing was changed"
+        )
+
+    def _verified(self, step: int) -> dict[str, Any]:
+        folder, problem = self.path(step), None
+        try:
+            verify_manifest(folder, self.group.index, self.group.count)
+        except DamagedCheckpoint as error:
+            problem = str(error)
+        if problems := [found for found in self.group.gather(problem) if found]:
+            raise DamagedCheckpoint(problems[0])
+        metadata = json.loads((folder / "metadata.json").read_bytes())
+        if metadata["format"] > FORMAT:
+            raise InputError(
+                f"{folder} has checkpoint format {metadata['format']} and this version reads up to {FORMAT}: "
+                "install a newer contrastive-jax"
+            )
+        if metadata["step"] != step:
+            raise DamagedCheckpoint(f"metadata.json is that of step {metadata['step']}")
+        return metadata
+
+    def tell_damaged(self, found: Found, put_aside: bool) -> None:
+        """Warns of the newer steps that were passed over, and takes them out of sight if so asked."""
+        if not found.damaged or not self.group.first:
+            return
+        log.warning(
+            "damaged checkpoint in %s (%s): going on from step %d",
+            self.folder,
+            "; ".join(f"{step}: {reason}" for step, reason in found.damaged.items()),
+            found.step,
+        )
+        if put_aside:
+            for step in found.damaged:
+                self.hide(step, "damaged")
