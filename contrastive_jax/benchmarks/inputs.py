@@ -17,6 +17,7 @@ from contrastive_jax.data.pipeline import batches
 from contrastive_jax.data.samplers import Permutation
 from contrastive_jax.data.tokenizers import BytePairs
 from contrastive_jax.data.views import Photo, Text
+from contrastive_jax.data.views.text import strings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ def standard_views(source: Source, setting: Setting) -> dict[str, dict[str, Any]
         photo = Photo(resolution=setting.resolution, crop=CROP, ratio=RATIO, flip=FLIP)
         measured["pictures"] = {"image": photo}
     if isinstance(record.get("text"), str):
-        tokenizer = BytePairs(vocabulary=8192).train(source.column("text"))
+        tokenizer = BytePairs(vocabulary=8192).train(strings(source.column("text")))
         text = Text(length=setting.length, word_dropout=WORD_DROPOUT).bind(tokenizer)
         measured["tokens"] = {"text": text}
     return measured

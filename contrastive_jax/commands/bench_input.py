@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from contrastive_jax.benchmarks.inputs import Setting
+    from contrastive_jax.data.records import Source
 
 _PEER, _TARS = "webdataset", "webdataset:"
 _MADE = 2048  # records, where no source is named
@@ -24,14 +27,18 @@ _SETTINGS = ("batch", "workers", "resolution", "runs", "seconds")
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """What the command prints."""
     from contrastive_jax.benchmarks.inputs import Setting
+    from contrastive_jax.data.reading import ReaderFailed
 
     _check_peer(options)
     given = {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
-    if options.config:
-        setting, source, figures = _of_config(options, given)
-    else:
-        setting = Setting(**given)
-        source, figures = _of_source(options, setting)
+    try:
+        if options.config:
+            setting, source, figures = _of_config(options, given)
+        else:
+            setting = Setting(**given)
+            source, figures = _of_source(options, setting)
+    except ReaderFailed as error:
+        raise CommandError(str(error)) from error
     asked = {name: value for name, value in dataclasses.asdict(setting).items() if name in _SETTINGS}
     return {"source": source, **asked, **figures}
 
@@ -46,7 +53,10 @@ def _of_source(options: argparse.Namespace, setting: Setting) -> tuple[str, dict
         spec, said = options.source, options.source
         if spec is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="contrastive-jax-bench-"))
-            spec = _TARS + write_tars(Path(folder), _MADE)
+            try:
+                spec = _TARS + write_tars(Path(folder), _MADE)
+            except OSError as error:
+                raise CommandError(f"{folder}: {error.strerror or error}; set TMPDIR to another") from error
             said = f"{_MADE} records with made-up JPEG files of 500 x 375 pixels"
         source = open_source(spec)
         measured = inputs.standard_views(source, setting)
@@ -73,11 +83,18 @@ def _of_config(options: argparse.Namespace, given: dict[str, Any]) -> tuple[Sett
     texts = {name: view for name, view in views.items() if isinstance(view, Text)}
     if texts:
         fields = sorted({field for view in texts.values() for field in view.fields})
-        captions = (text for field in fields for text in strings(source.column(field)))
+        captions = (text for field in fields for text in strings(_column(source, field)))
         tokenizer = config.data.tokenizer.train(captions)
         views |= {name: view.bind(tokenizer) for name, view in texts.items()}
     figures = inputs.measure(source, {"examples": views}, setting, sampler=config.data.sampler)
     return setting, spec, {"records": len(source), **figures}
+
+
+def _column(source: Source, field: str) -> Sequence[Any]:
+    try:
+        return source.column(field)
+    except KeyError:
+        raise InputError(f"a text view reads the field {field!r}, and {source.name} has none") from None
 
 
 def _check_peer(options: argparse.Namespace) -> None:

@@ -84,7 +84,7 @@ def _inspect(options, stream: IO[str]) -> int:
     with progress("records", len(indices)) as advance:
         found = inspect(source, indices, advance)
     if options.output:
-        found["contact_sheet"] = _write_report(source, found, Path(options.output))
+        _write_report(source, found, Path(options.output))
     if options.json:
         print(json.dumps(found, ensure_ascii=False, default=str), file=stream)
     else:
@@ -92,25 +92,28 @@ def _inspect(options, stream: IO[str]) -> int:
     return DONE
 
 
-def _write_report(source, found: dict[str, Any], folder: Path) -> str:
-    """The report and a contact sheet; where the sheet is."""
-    from contrastive_jax.data.inspection import spread
+def _write_report(source, found: dict[str, Any], folder: Path) -> None:
+    """The report, and a contact sheet where a record can be read; `found` then says where the sheet is."""
+    from contrastive_jax.data.inspection import spread, written
     from contrastive_jax.data.records import BrokenRecord
     from contrastive_jax.evaluation.cells import cell_of, sheet
 
     cells = []
     for index in spread(len(source), _CELLS):
         with contextlib.suppress(BrokenRecord):
-            cells.append(cell_of(source[index]))
+            fields = source[index].items()
+            texts = {name: written(value) for name, value in fields if isinstance(value, str)}
+            cells.append(cell_of(dict(fields) | texts))
     file = folder / "contact_sheet.png"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        sheet(cells, f"{source.name}: {len(source)} records").savefig(file, dpi=110)
+        if cells:
+            sheet(cells, f"{source.name}: {len(source)} records").savefig(file, dpi=110)
+            found["contact_sheet"] = str(file)
         text = json.dumps(found, indent=1, ensure_ascii=False, default=str)
         (folder / "inspection.json").write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"--output {folder} cannot be used ({error.strerror or error})") from error
-    return str(file)
 
 
 def _table(stream: IO[str], found: dict[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache, files
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _AT_ONCE = 1024  # records that a column is read by
+_FIRST = 16  # records that tell whether a file holds any of ours
+_KEPT_OPEN = 256  # files of one source at a time, as in `files.Parts`
 
 
 class ArrayRecord:
@@ -35,25 +39,31 @@ class ArrayRecord:
         self.name, self._pattern = f"arrayrecord:{pattern}", pattern
         try:
             paths = [_local(path) for path in files.expand(pattern, ".arrayrecord")]
-            self._readers = [_reader(path) for path in paths]
+            self._readers = _Readers(paths)
+            self._places = files.Places([self._readers[n].num_records() for n in range(len(paths))])
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
         self._names = files.names(paths, ".arrayrecord")
-        self._places = files.Places([reader.num_records() for reader in self._readers])
         if not len(self):
             raise InputError(f"source {self.name!r}: no record in {len(paths)} files")
-        try:
-            self[0]
-        except BrokenRecord as error:
-            raise InputError(
-                f"source {self.name!r}: {error}; `data prepare` writes what is read here"
-            ) from error
+        self._check_kind()
 
     def __reduce__(self) -> tuple[type[ArrayRecord], tuple[str]]:
         return ArrayRecord, (self._pattern,)
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def _check_kind(self) -> None:
+        """Raises InputError where none of the first records is one: then it is not that one is damaged."""
+        broken = None
+        for index in range(min(len(self), _FIRST)):
+            try:
+                self[index]
+                return
+            except BrokenRecord as error:
+                broken = broken or error
+        raise InputError(f"source {self.name!r}: {broken}; `data prepare` writes what is read here")
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Reads one record.
@@ -91,12 +101,14 @@ class ArrayRecord:
     def _contents(self, file: int, rows: list[int]) -> list[bytes]:
         try:
             return self._readers[file].read(rows)
+        except InputError as error:
+            raise BrokenRecord(f"{self._names[file]}: cannot be read ({error})") from error
         except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
             raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
 
     def _all(self) -> Iterator[tuple[int, int, bytes]]:
-        for file, reader in enumerate(self._readers):
-            count = reader.num_records()
+        for file in range(len(self._names)):
+            count = len(self._places.of_file(file))
             for start in range(0, count, _AT_ONCE):
                 rows = list(range(start, min(start + _AT_ONCE, count)))
                 try:
@@ -104,6 +116,21 @@ class ArrayRecord:
                 except BrokenRecord:
                     contents = [b""] * len(rows)
                 yield from ((file, row, content) for row, content in zip(rows, contents))
+
+
+class _Readers:
+    """The library's readers, by the numbers of their files; those used last stay open."""
+
+    def __init__(self, paths: list[str]) -> None:
+        self._paths, self._lock = paths, threading.Lock()
+        self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
+
+    def __getitem__(self, number: int) -> Any:
+        with self._lock:
+            self._open[number] = self._open.pop(number, None) or _reader(self._paths[number])
+            if len(self._open) > _KEPT_OPEN:
+                self._open.popitem(last=False)  # it is closed when no thread reads it any more
+            return self._open[number]
 
 
 def _reader(path: str) -> Any:
@@ -132,11 +159,14 @@ def _local(path: str) -> str:
     copy = cache.folder() / "fetched" / mark / path.rsplit("/", 1)[-1]
     if not copy.exists():
         warn(f"fetching {path} into {copy.parent}")
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        temporary = f"{copy}.{os.getpid()}"
+        temporary = copy.with_name(f"{copy.name}.{os.getpid()}")
         try:
-            files.filesystem(path).get_file(path, temporary)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with files.as_os_error(path):
+                files.filesystem(path).get_file(path, str(temporary))
             os.replace(temporary, copy)
         except OSError as error:
             raise InputError(f"cannot fetch {path} ({error})") from error
+        finally:
+            temporary.unlink(missing_ok=True)
     return str(copy)

@@ -39,11 +39,10 @@ def filesystem(path: str) -> Any:
     Raises:
         InputError: its library is not installed, or nothing knows the protocol.
     """
-    import fsspec
+    import fsspec.core
 
-    protocol = path.partition("://")[0]
     try:
-        return fsspec.filesystem(protocol)
+        return fsspec.core.url_to_fs(path)[0]  # an address may name a host, which is the file system's
     except ImportError as error:
         raise InputError(f"{path}: {error}; pip install 'contrastive-jax[remote]'") from error
     except ValueError as error:
@@ -68,6 +67,8 @@ def expand(pattern: str, ending: str) -> list[str]:
         if not found:
             raise InputError(f"no file {part}")
         paths += found
+    if not paths:
+        raise InputError(f"{pattern} means no file: a range goes from the smaller number to the larger")
     return paths
 
 
@@ -88,24 +89,53 @@ def _braces(pattern: str) -> list[str]:
 def _local_files(path: str, ending: str) -> list[str]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        return sorted(glob.glob(f"{glob.escape(path)}/**/*{ending}", recursive=True))
-    return [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+        found = glob.glob(f"{glob.escape(path)}/**/*{ending}", recursive=True)
+    else:
+        found = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
+    return sorted(each for each in found if not os.path.isdir(each))
 
 
 def _remote_files(path: str, ending: str) -> list[str]:
-    system = filesystem(path)
     with _naming(path):
+        system = filesystem(path)
         system.invalidate_cache()
         if not glob.has_magic(path) and system.isfile(path):
             return [path]
         below = path if glob.has_magic(path) else f"{path.rstrip('/')}/**/*{ending}"
-        return sorted(system.unstrip_protocol(name) for name in system.glob(below))
+        found = system.glob(below, detail=True)
+        return sorted(system.unstrip_protocol(name) for name, of in found.items() if of["type"] == "file")
+
+
+def below(folder: str) -> list[str]:
+    """Paths of the files below a folder, relative to it, without hidden ones.
+
+    Raises:
+        InputError: there is no such folder, or a part of it cannot be read.
+    """
+    with _naming(folder):
+        if is_remote(folder):
+            system = filesystem(folder)
+            start = len(system._strip_protocol(folder)) + 1
+            names = [name[start:] for name in system.find(folder)]
+            return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(2, "no such folder", folder)
+        found = []
+        for inside, folders, names in os.walk(folder, onerror=_raised):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            paths = (os.path.join(inside, name) for name in names if not name.startswith("."))
+            found += [os.path.relpath(path, folder) for path in paths]
+        return found
+
+
+def _raised(error: OSError) -> None:
+    raise error
 
 
 def read(path: str) -> bytes:
     """A whole file; OSError where that fails."""
     if is_remote(path):
-        with _as_os_error(path):
+        with as_os_error(path):
             return filesystem(path).cat_file(path)
     with open(path, "rb") as file:
         return file.read()
@@ -147,7 +177,7 @@ def stamp(path: str) -> list[Any]:
 @contextlib.contextmanager
 def _naming(path: str) -> Iterator[None]:
     try:
-        with _as_os_error(path):
+        with as_os_error(path):
             yield
     except OSError as error:
         reason = error.strerror or error
@@ -155,13 +185,15 @@ def _naming(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _as_os_error(path: str) -> Iterator[None]:
+def as_os_error(path: str) -> Iterator[None]:
+    """What a store or a format's library raises, of whatever kind, as OSError."""
     try:
         yield
-    except (OSError, InputError):
+    except (OSError, InputError, MemoryError):
         raise
     except Exception as error:  # every store has errors of its own
-        raise OSError(f"{path}: {type(error).__name__}: {str(error).splitlines()[:1]}") from error
+        reason = " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])
+        raise OSError(f"{path}: {reason}") from error
 
 
 class Parts:
@@ -188,7 +220,7 @@ class Parts:
         """
         if self._remote[number]:
             path = self.paths[number]
-            with _as_os_error(path):
+            with as_os_error(path):
                 content = filesystem(path).cat_file(path, start=start, end=start + length) if length else b""
         else:
             descriptor = self._open.get(number)

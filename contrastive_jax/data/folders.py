@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from contrastive_jax.data import files
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.webdataset import PICTURES
 from contrastive_jax.errors import InputError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class Folder:
@@ -31,11 +28,9 @@ class Folder:
     def __init__(self, path: str) -> None:
         self.name, self._folder = f"folder:{path}", os.path.expanduser(path).rstrip("/") or "/"
         try:
-            found = set(_below(self._folder))
-        except OSError as error:
-            raise InputError(
-                f"source {self.name!r}: cannot read {path} ({error.strerror or error})"
-            ) from error
+            found = set(files.below(self._folder))
+        except InputError as error:
+            raise InputError(f"source {self.name!r}: {error}") from error
         self._keys = sorted(key for key in found if key.rpartition(".")[2].lower() in PICTURES)
         if not self._keys:
             endings = ", ".join(sorted(PICTURES))
@@ -61,7 +56,7 @@ class Folder:
         """Reads one record.
 
         Raises:
-            BrokenRecord: its file cannot be read.
+            BrokenRecord: its file cannot be read, or its text is no UTF-8.
             IndexError: there is none of this number.
         """
         if not 0 <= index < len(self._keys):
@@ -85,7 +80,7 @@ class Folder:
             names = [key.partition("/")[0] for key in self._keys]
             return names if name == "label_name" else [self._labels[each] for each in names]
         if name == "text" and self._captioned:
-            return [self._text(key) if _caption(key) in self._texts else "" for key in self._keys]
+            return [self._column_text(key) if _caption(key) in self._texts else "" for key in self._keys]
         raise KeyError(name)
 
     def _read(self, key: str) -> bytes:
@@ -95,26 +90,17 @@ class Folder:
             raise BrokenRecord(f"{key}: cannot be read ({error.strerror or error})") from error
 
     def _text(self, key: str) -> str:
-        return self._read(_caption(key)).decode("utf-8", "replace").strip()
+        try:
+            return self._read(_caption(key)).decode().strip()
+        except UnicodeDecodeError as error:
+            raise BrokenRecord(f"{_caption(key)}: damaged ({error})") from error
+
+    def _column_text(self, key: str) -> str:
+        try:
+            return self._text(key)
+        except BrokenRecord:
+            return ""
 
 
 def _caption(key: str) -> str:
     return f"{key.rpartition('.')[0]}.txt"
-
-
-def _below(folder: str) -> Iterator[str]:
-    """Paths of the files below a folder, relative to it, without hidden ones."""
-    if files.is_remote(folder):
-        system = files.filesystem(folder)
-        start = len(system._strip_protocol(folder)) + 1
-        names = (name[start:] for name in system.find(folder))
-        yield from (name for name in names if not any(part.startswith(".") for part in name.split("/")))
-        return
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(2, "no such folder", folder)
-    for inside, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = os.path.relpath(inside, folder)
-        for name in names:
-            if not name.startswith("."):
-                yield name if relative == "." else f"{relative}/{name}"

@@ -38,7 +38,8 @@ def functions(source: bytes) -> Iterator[dict[str, Any]]:
         SyntaxError, ValueError, RecursionError, MemoryError: it is no Python that this version reads.
     """
     tree = ast.parse(source)
-    lines = source.decode(_encoding(source)).splitlines()
+    # Not splitlines, which also divides at form feeds, where Python counts no line.
+    lines = re.split(r"\r\n?|\n", source.decode(_encoding(source)))
     for name, node in _definitions(tree, ""):
         summary = _summary(ast.get_docstring(node, clean=True) or "")
         if node.name.startswith(("__", "test_")) or len(summary.split()) < _FEWEST_WORDS:

@@ -43,7 +43,7 @@ def inspect(
             looks[name].append(found)
         if why:
             key = keys[index] if keys is not None else record.get("key")
-            broken.append({"record": index, "key": key, "why": why})
+            broken.append({"record": index, "key": key and written(key), "why": written(why)})
         intact += bool(record)
     duplicates = [key for key, count in collections.Counter(keys or ()).items() if count > 1]
     return {
@@ -55,7 +55,7 @@ def inspect(
         "fields": {name: field.report(intact) for name, field in fields.items()},
         "pictures": {name: _of_looks(found) for name, found in looks.items()},
         "duplicate_keys": len(duplicates),
-        "duplicate_key_examples": [str(key) for key in duplicates[:_LISTED]],
+        "duplicate_key_examples": [written(key) for key in duplicates[:_LISTED]],
     }
 
 
@@ -114,8 +114,9 @@ class _Field:
         if value is None or (isinstance(value, (str, bytes, list, dict)) and not value):
             self.empty += 1
             return
-        if isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and value == value:
-            self.least, self.most = min(self.least, float(value)), max(self.most, float(value))
+        number = value.item() if isinstance(value, np.number) else value
+        if _is_whole(number) or (isinstance(number, float) and math.isfinite(number)):
+            self.least, self.most = min(self.least, number), max(self.most, number)
         texts = value if isinstance(value, list) else [value]
         self.lengths += [len(text) for text in texts if isinstance(text, str)]
         example = _example(value)
@@ -145,11 +146,15 @@ def _type(value: Any) -> str:
     if value is None:
         return "null"
     names = {str: "text", bytes: "bytes", bool: "bool", dict: "object"}
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+    if _is_whole(value):
         return "whole number"
     return (
         "number" if isinstance(value, (float, np.floating)) else names.get(type(value), type(value).__name__)
     )
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _example(value: Any) -> Any:
@@ -157,14 +162,20 @@ def _example(value: Any) -> Any:
         return f"{len(value)} bytes"
     if isinstance(value, np.ndarray):
         return _type(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    text = " ".join(str(value).split())
-    return value if isinstance(value, (int, float)) else text if len(text) <= 80 else f"{text[:79]}…"
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    text = " ".join(written(value).split())
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def written(value: Any) -> str:
+    """Its text, in which halves of characters and bytes of names that are no UTF-8 are escaped."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _plain(value: float) -> int | float:
-    return int(value) if value == int(value) and abs(value) < 2**53 else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _three(values: Sequence[int]) -> list[int]:

@@ -48,7 +48,7 @@ class Lines(ABC):
         self._image = image
         try:
             self._paths = files.expand(pattern, self.ending)
-            self._unpacked = {n: _unpack(path) for n, path in enumerate(self._paths) if path.endswith(".gz")}
+            self._unpacked = {path: _unpack(path) for path in self._paths if path.endswith(".gz")}
             self._index = [self._indexed(number) for number in range(len(self._paths))]
         except (InputError, OSError) as error:
             raise InputError(f"source {self.name!r}: {error}") from error
@@ -101,23 +101,23 @@ class Lines(ABC):
 
     def _indexed(self, number: int) -> dict[str, Any]:
         path = self._paths[number]
-        if number in self._unpacked:
-            return self._offsets(io.BytesIO(self._unpacked[number]))
-        if files.stamp(path)[0] > _WORTH_KEEPING:
+        if path not in self._unpacked and files.stamp(path)[0] > _WORTH_KEEPING:
             return indexed(path, f"{self.kind} records 1", self._offsets_of)
         return self._offsets_of(path)
 
     def _offsets_of(self, path: str) -> dict[str, Any]:
-        with files.stream(path) as file:
+        packed = self._unpacked.get(path)
+        with files.stream(path) if packed is None else io.BytesIO(packed) as file:
             try:
-                return self._offsets(file)
+                return self._offsets(path, file)
             except InputError as error:
                 raise InputError(f"{path}, {error}") from error
 
     def _record(self, file: int, row: int, index: int) -> dict[str, Any]:
         start, end = (int(self._index[file][name][row]) for name in ("starts", "ends"))
-        if file in self._unpacked:
-            content = self._unpacked[file][start:end]
+        packed = self._unpacked.get(self._paths[file])
+        if packed is not None:
+            content = packed[start:end]
         else:
             try:
                 content = self._parts.read(file, start, end - start)
@@ -127,8 +127,8 @@ class Lines(ABC):
             record = self._parse(file, content)
         except (ValueError, RecursionError, csv.Error) as error:
             raise BrokenRecord(f"{self._where(file, row)}: {error}") from error
-        key = str(record.get("key", record.get("_id", index)))
-        return record | {"key": key, "record": index}
+        named = (record[name] for name in ("key", "_id") if record.get(name) is not None)
+        return record | {"key": str(next(named, index)), "record": index}
 
     def _where(self, file: int, row: int) -> str:
         line = f"line {self._index[file]['lines'][row] + 1}"
@@ -144,7 +144,7 @@ class Lines(ABC):
             raise BrokenRecord(f"{self._where(file, row)}: cannot read the picture ({error})") from error
 
     @abstractmethod
-    def _offsets(self, file: BinaryIO) -> dict[str, Any]:
+    def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
         """``starts``, ``ends`` (bytes) and ``lines`` (from 0) of the records, int64."""
 
     @abstractmethod
@@ -162,7 +162,7 @@ class JSONLines(Lines):
 
     kind, ending = "jsonl", ".jsonl"
 
-    def _offsets(self, file: BinaryIO) -> dict[str, Any]:
+    def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
         at, places = 0, []
         for number, line in enumerate(file):
             if not line.isspace():
@@ -190,7 +190,7 @@ class CSV(Lines):
 
     kind, ending = "csv", ".csv"
 
-    def _offsets(self, file: BinaryIO) -> dict[str, Any]:
+    def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
         at, read = 0, []
 
         def lines() -> Iterator[str]:
@@ -201,7 +201,7 @@ class CSV(Lines):
                 yield read[-1]
 
         places, start, line, last, header, record = [], 0, 0, 0, None, ""
-        rows = _rows(lines(), self._delimiter)
+        rows = _rows(lines(), path)
         try:
             for row in rows:
                 if row and header is None:
@@ -212,20 +212,12 @@ class CSV(Lines):
                 record, read[:] = "".join(read), []
         except csv.Error as error:
             raise InputError(f"line {line + 1}: {error}") from error
-        self._check_end(record, last)
+        _check_end(path, record, last)
         return _columns(places) | {"header": header or []}
-
-    def _check_end(self, content: str, line: int) -> None:
-        """A quote that is opened and never closed takes all that follows into one field."""
-        try:
-            list(csv.reader(io.StringIO(content, newline=""), delimiter=self._delimiter, strict=True))
-        except csv.Error as error:
-            if "end of data" in str(error):
-                raise InputError(f"line {line + 1}: its quotes are never closed") from error
 
     def _parse(self, file: int, content: bytes) -> dict[str, Any]:
         header = self._index[file]["header"]
-        row = next(_rows(io.StringIO(content.decode(), newline=""), self._delimiter))
+        row = next(_rows(io.StringIO(content.decode(), newline=""), self._paths[file]), [])
         if len(row) != len(header):
             raise ValueError(f"{len(row)} fields where the header has {len(header)}")
         record: dict[str, Any] = dict(zip(header, row))
@@ -233,14 +225,20 @@ class CSV(Lines):
             record["label"] = int(record["label"])
         return record
 
-    @property
-    def _delimiter(self) -> str:
-        return "\t" if self._paths[0].removesuffix(".gz").endswith(".tsv") else ","
 
-
-def _rows(lines: Iterable[str], delimiter: str) -> Any:
+def _rows(lines: Iterable[str], path: str, strict: bool = False) -> Any:
     csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
-    return csv.reader(lines, delimiter=delimiter)
+    delimiter = "\t" if path.removesuffix(".gz").endswith(".tsv") else ","
+    return csv.reader(lines, delimiter=delimiter, strict=strict)
+
+
+def _check_end(path: str, content: str, line: int) -> None:
+    """A quote that is opened and never closed takes all that follows into one field."""
+    try:
+        list(_rows(io.StringIO(content, newline=""), path, strict=True))
+    except csv.Error as error:
+        if "end of data" in str(error):
+            raise InputError(f"line {line + 1}: its quotes are never closed") from error
 
 
 def _columns(places: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import json
 import os
 import threading
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _CACHED_BYTES = 256 << 20  # of row groups, in each process
 _AT_ONCE = 16  # remote files whose footers are read together
+_KEPT_OPEN = 256  # files of one source at a time, as in `files.Parts`
 _MEGABYTE = 1 << 20
 
 
@@ -48,12 +50,12 @@ class Parquet:
         try:
             self._paths = files.expand(pattern, ".parquet")
             self._columns = [name for name in columns.split(",") if name]
-            self._budget = int(cache) * _MEGABYTE if cache else _CACHED_BYTES
+            self._budget = _budget(cache)
             footers = _footers(self._paths)
             self._schema = self._chosen(footers[0][0])
             for path, (schema, _) in zip(self._paths[1:], footers[1:]):
                 _check_same(self._paths[0], self._schema, path, self._chosen(schema))
-        except (InputError, ValueError) as error:
+        except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
         self._groups = [(file, group) for file, (_, rows) in enumerate(footers) for group in range(len(rows))]
         self._places = files.Places([count for _, rows in footers for count in rows])
@@ -63,7 +65,7 @@ class Parquet:
         self._names = files.names(self._paths, ".parquet")
         self._classes = _classes(footers[0][0])
         self._pictures = _pictures(self._schema)
-        self._nested = [_is_nested(field.type) for field in self._schema]
+        self._nested = [_is_struct(field.type) for field in self._schema]
         self._lock = threading.RLock()
         self._process, self._open, self._kept = os.getpid(), {}, collections.OrderedDict()
 
@@ -77,14 +79,14 @@ class Parquet:
         """Reads one record.
 
         Raises:
-            BrokenRecord: its row group cannot be read, or its picture is a path that cannot.
+            BrokenRecord: its row group or a value cannot be read, or its picture is a path that cannot.
             IndexError: there is none of this number.
         """
         number, row = self._places[index]
         columns = self._group(number, tuple(self._schema.names))
         record = {}
         for name, column, nested in zip(self._schema.names, columns, self._nested):
-            value = column[row].as_py()
+            value = self._value(number, name, column[row])
             if nested and isinstance(value, dict):
                 record |= self._unfold(number, name, value)
             else:
@@ -112,16 +114,17 @@ class Parquet:
             if classes is None or top not in self._schema.names:
                 raise KeyError(name)
             return [_class(classes, value) or "" for value in self.column(top)]
-        if name == "key" and "key" not in self._schema.names:
-            return [self._key(*self._places[index]) for index in range(len(self))]
+        if name == "key":
+            given = self._column(top) if top in self._schema.names else [None] * len(self)
+            return [self._key(*self._places[n]) if key is None else str(key) for n, key in enumerate(given)]
         if top not in self._schema.names or (top in self._pictures and not inner):
             raise KeyError(name)
-        values = [value for number in range(len(self._groups)) for value in self._values(number, top)]
+        values = self._column(top)
         if inner:
             values = [flatten(value).get(inner, "") if isinstance(value, dict) else "" for value in values]
         elif self._nested[self._schema.names.index(top)]:
             raise KeyError(name)
-        return ["" if value is None else str(value) if name == "key" else value for value in values]
+        return ["" if value is None else value for value in values]
 
     def _chosen(self, schema: pa.Schema) -> pa.Schema:
         import pyarrow as pa
@@ -150,11 +153,25 @@ class Parquet:
         except OSError as error:
             raise BrokenRecord(f"{name}: cannot read {path} ({error.strerror or error})") from error
 
+    def _column(self, name: str) -> list[Any]:
+        return [value for number in range(len(self._groups)) for value in self._values(number, name)]
+
     def _values(self, number: int, name: str) -> list[Any]:
         try:
-            return self._group(number, (name,), keep=False)[0].to_pylist()
+            column = self._group(number, (name,), keep=False)[0]
         except BrokenRecord:
             return [None] * len(self._places.of_file(number))
+        try:
+            return column.to_pylist()
+        except ValueError:
+            return [_or_none(value) for value in column]
+
+    def _value(self, number: int, name: str, value: pa.Scalar) -> Any:
+        try:
+            return value.as_py()
+        except ValueError as error:  # a text that is no UTF-8, a time finer than Python's
+            path = self._paths[self._groups[number][0]]
+            raise BrokenRecord(f"column {name!r} of {path}: {str(error).splitlines()[0]}") from error
 
     def _group(self, number: int, names: tuple[str, ...], keep: bool = True) -> list[pa.Array]:
         """The columns of a row group, from the cache where they are."""
@@ -166,17 +183,35 @@ class Parquet:
                 return self._kept[number][1]
             file, group = self._groups[number]
             try:
-                if file not in self._open:
-                    self._open[file] = _open(self._paths[file])
-                table = self._open[file].read_row_group(group, columns=list(names))
-                columns = [_one(table.column(name)) for name in names]
-            except (OSError, ValueError, KeyError) as error:  # what pyarrow raises is one of these
-                raise BrokenRecord(f"row group {group} of {self._paths[file]}: {error}") from error
+                with files.as_os_error(self._paths[file]):
+                    table = self._opened(file).read_row_group(group, columns=list(names))
+                    columns = [_one(table.column(name)) for name in names]
+            except OSError as error:
+                reason = str(error).removeprefix(f"{self._paths[file]}: ")
+                raise BrokenRecord(f"row group {group} of {self._paths[file]}: {reason}") from error
             if keep:
                 self._kept[number] = table.nbytes, columns
                 while len(self._kept) > 1 and sum(size for size, _ in self._kept.values()) > self._budget:
                     self._kept.popitem(last=False)
             return columns
+
+    def _opened(self, file: int) -> pq.ParquetFile:
+        if file not in self._open:
+            if len(self._open) >= _KEPT_OPEN:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[file] = _open(self._paths[file])
+        return self._open[file]
+
+
+def _or_none(value: pa.Scalar) -> Any:
+    with contextlib.suppress(ValueError):
+        return value.as_py()
+
+
+def _budget(cache: str) -> int:
+    if cache and not cache.isdecimal():
+        raise InputError(f"option cache={cache!r}: give a whole number of MiB")
+    return int(cache) * _MEGABYTE if cache else _CACHED_BYTES
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:
@@ -191,9 +226,11 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
 def _open(path: str) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
-    if files.is_remote(path):
-        return pq.ParquetFile(files.filesystem(path).open(path, "rb"), pre_buffer=True)
-    return pq.ParquetFile(path)
+    if not files.is_remote(path):
+        return pq.ParquetFile(path)
+    with files.as_os_error(path):
+        file = files.filesystem(path).open(path, "rb")
+    return pq.ParquetFile(file, pre_buffer=True)
 
 
 def _footers(paths: list[str]) -> list[tuple[pa.Schema, list[int]]]:
@@ -233,7 +270,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(kind, kind)
 
 
-def _is_nested(kind: pa.DataType) -> bool:
+def _is_struct(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     return pa.types.is_struct(kind)
@@ -246,7 +283,7 @@ def _pictures(schema: pa.Schema) -> set[str]:
     structs = {
         field.name
         for field in schema
-        if pa.types.is_struct(field.type) and {inner.name for inner in field.type} == {"bytes", "path"}
+        if _is_struct(field.type) and {inner.name for inner in field.type} == {"bytes", "path"}
     }
     binary = {pa.binary(), pa.large_binary()}
     return structs | {field.name for field in schema if field.type in binary}

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from contrastive_jax.data.records import BrokenRecord
 
 _QUALITY = 95
+_SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
 class Look(NamedTuple):
@@ -27,15 +28,15 @@ def look(content: bytes) -> Look:
     """What an encoded picture is; all of it is decoded, as cheaply as its format allows.
 
     Raises:
-        BrokenRecord: it is no picture, torn or damaged, or more pixels than Pillow holds safe
-            (`Image.MAX_IMAGE_PIXELS`).
+        BrokenRecord: it is no picture, torn or damaged, a PostScript program, or more pixels than Pillow
+            holds safe (`Image.MAX_IMAGE_PIXELS`).
     """
     return _with_picture(content, _loaded_small)
 
 
 def shrink(content: bytes, pixels: int) -> bytes:
-    """The picture with its shorter side `pixels` long, in its own format (JPEG at quality 95) or as PNG; the
-    very bytes where it is no larger. What its EXIF says of its orientation is done, then left out.
+    """The picture with its shorter side `pixels` long, in its own format (JPEG at quality 95) or as PNG of 8
+    bits; the very bytes where it is no larger. What its EXIF says of its orientation is done, then left out.
 
     Raises:
         BrokenRecord: as `look`.
@@ -52,12 +53,40 @@ def is_picture(field: str, value: Any) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            Image.open(io.BytesIO(value)).close()
+            opened(value).close()
     except Image.DecompressionBombError:
         return True
     except Exception:  # Pillow's decoders raise a dozen kinds, SyntaxError among them
         return False
     return True
+
+
+def opened(content: bytes) -> Image.Image:
+    """An encoded picture whose header is read and whose pixels are not.
+
+    Raises:
+        BrokenRecord: it is PostScript, which Pillow has Ghostscript execute.
+        Exception: anything that Pillow raises.
+    """
+    image = Image.open(io.BytesIO(content))
+    if image.format == "EPS":
+        image.close()
+        raise BrokenRecord("it is PostScript, a program, which is not executed; give a picture of pixels")
+    return image
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits by their upper eight; any other as it is.
+
+    Raises:
+        BrokenRecord: its numbers are floats.
+    """
+    if image.mode == "F":
+        raise BrokenRecord("the picture's numbers are floats; give 8 or 16 bits")
+    if image.mode not in _SIXTEEN_BITS:
+        return image
+    # Pillow's own conversion cuts at 255.
+    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
 
 
 def as_array(value: bytes | np.ndarray, side: int) -> np.ndarray:
@@ -74,7 +103,7 @@ def _with_picture(content: bytes, use):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a bomb is refused below, with its size
-            with Image.open(io.BytesIO(content)) as image:
+            with opened(content) as image:
                 if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                     raise BrokenRecord(f"the picture is too large ({image.width} x {image.height})")
                 return use(image)
@@ -100,14 +129,14 @@ def _shrunk(image: Image.Image, content: bytes, pixels: int) -> bytes:
         image.load()
         return content
     image.draft(None, (2 * pixels, 2 * pixels))
-    upright = ImageOps.exif_transpose(image)
+    upright = eight_bits(ImageOps.exif_transpose(image))
     factor = pixels / min(upright.size)
     size = tuple(max(round(side * factor), pixels) for side in upright.size)
     if upright.mode not in ("RGB", "RGBA", "L", "LA", "CMYK"):
         upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
     smaller = upright.resize(size, Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    if kind == "JPEG":
+    if kind in ("JPEG", "MPO"):  # MPO: a JPEG with further ones behind it, as telephones write
         smaller.save(buffer, "JPEG", quality=_QUALITY, icc_profile=icc)
     elif kind == "WEBP":
         smaller.save(buffer, "WEBP", quality=_QUALITY, icc_profile=icc)
@@ -120,7 +149,7 @@ def _shrunk(image: Image.Image, content: bytes, pixels: int) -> bytes:
 
 def _thumbnail(image: Image.Image, side: int) -> np.ndarray:
     image.draft("RGB", (side, side))
-    upright = ImageOps.exif_transpose(image)
+    upright = eight_bits(ImageOps.exif_transpose(image))
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)

@@ -34,6 +34,7 @@ def opened_folder(folder: Path, plan: Plan) -> Iterator[None]:
 
     Raises:
         InputError: it cannot be written, is in use, or holds something else.
+        CommandError: the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ def finish(folder: Path, plan: Plan) -> list[dict[str, Any]]:
     """Puts the summaries of all shards into the manifest; the summaries.
 
     Raises:
-        CommandError: a shard is not there.
+        CommandError: a shard is not there, or the disk is full.
     """
     done = (manifest(folder) or {}).get("shards")
     known = {found["file"]: found for found in done or ()}
@@ -126,7 +127,19 @@ def finish(folder: Path, plan: Plan) -> list[dict[str, Any]]:
 
 def _write_manifest(folder: Path, plan: Plan, shards: list[dict[str, Any]] | None) -> None:
     content = {"format": FORMAT, "plan": plan.as_json(), "shards": shards}
-    write_atomically(folder / MANIFEST, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    with _going_on_later(folder):
+        write_atomically(folder / MANIFEST, text.encode("utf-8", "surrogatepass"))
+
+
+@contextlib.contextmanager
+def _going_on_later(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"{folder}: {error.strerror or error}; run the same command again to go on"
+        ) from error
 
 
 def write_shards(
@@ -149,21 +162,18 @@ def write_shards(
     """
     write = functools.partial(write_shard, plan, str(folder))
     try:
-        if not workers:
+        with _going_on_later(folder):
+            if workers:
+                return _in_processes(write, shards, workers, made, stopped)
             for shard in shards:
                 if stopped():
                     return False
                 made(write(shard))
             return True
-        return _in_processes(write, shards, workers, made, stopped)
     except BrokenProcessPool:
         raise CommandError(
             "a worker process died (is the memory full?): run the same command again with fewer --workers"
         ) from None
-    except OSError as error:
-        raise CommandError(
-            f"{folder}: {error.strerror or error}; run the same command again to go on"
-        ) from error
 
 
 def _in_processes(write, shards, workers, made, stopped) -> bool:

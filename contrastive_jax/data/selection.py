@@ -9,6 +9,7 @@ import numpy as np
 
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data.files import read
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from jaxtyping import Bool, UInt8
 
     from contrastive_jax.data.records import Source
+
+_TRIES = 100  # records that may be broken before one that tells the fields
 
 
 class Kept:
@@ -99,10 +102,8 @@ class Kept:
         try:
             return self._source.column(field)
         except KeyError:
-            known = self._source[0]
-            raise InputError(
-                f"source {self.name!r}: no field {field!r} to keep by; {nearest(field, known)}"
-            ) from None
+            known = nearest(field, _fields(self._source))
+            raise InputError(f"source {self.name!r}: no field {field!r} to keep by; {known}") from None
 
 
 class Renamed:
@@ -120,7 +121,7 @@ class Renamed:
         pairs = ",".join(f"{own}:{new}" for new, own in names.items())
         self.name = f"{source.name}?rename={pairs}"
         self._source, self._names = source, dict(names)
-        known = source[0]
+        known = _fields(source)
         for own in names.values():
             if own not in known and not _has_column(source, own):
                 raise InputError(f"source {self.name!r}: no field {own!r}; {nearest(own, known)}")
@@ -149,7 +150,18 @@ def _has_column(source: Source, field: str) -> bool:
     return True
 
 
+def _fields(source: Source) -> list[str]:
+    """The names of the fields of its first record that can be read."""
+    for index in range(min(len(source), _TRIES)):
+        try:
+            return list(source[index])
+        except BrokenRecord:
+            continue
+    return []
+
+
 def _written(value: Any) -> str:
+    value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 

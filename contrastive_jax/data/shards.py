@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,13 +85,20 @@ def summary_path(file: Path) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all, whenever the process dies."""
-    partial = path.with_name(f"{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Writes a file that is there whole or not at all, whenever the process dies.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @functools.lru_cache(maxsize=1)
@@ -101,7 +110,8 @@ def _write(source: Source, plan: Plan, path: Path, shard: int) -> tuple[int, lis
     from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
     count, broken = 0, []
-    writer = ArrayRecordWriter(str(path), _OPTIONS)
+    with _told_as_os_error():
+        writer = ArrayRecordWriter(str(path), _OPTIONS)
     try:
         for index in plan.run(shard):
             try:
@@ -109,18 +119,29 @@ def _write(source: Source, plan: Plan, path: Path, shard: int) -> tuple[int, lis
             except BrokenRecord as error:
                 broken.append({"record": index, "why": str(error)})
                 continue
-            writer.write(encode(record))
+            content = encode(record)
+            with _told_as_os_error():
+                writer.write(content)
             count += 1
     finally:
-        writer.close()
+        with _told_as_os_error():
+            writer.close()
     reader = ArrayRecordReader(str(path))
-    # A full disk goes unnoticed by the writer.
+    # The writer does not notice all that goes wrong.
     if not reader.ok() or reader.num_records() != count:
         raise OSError(f"{path} was not written whole (is the disk full?)")
     reader.close()
     with open(path, "rb") as file:
         os.fsync(file.fileno())
     return count, broken
+
+
+@contextlib.contextmanager
+def _told_as_os_error() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # "write() failed: No space left on device; writing PATH; ..."
+        raise OSError(str(error).partition(";")[0]) from error
 
 
 def prepared(record: dict[str, Any], resize: int | None) -> dict[str, Any]:

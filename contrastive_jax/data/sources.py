@@ -48,10 +48,13 @@ def open_source(spec: str) -> Source:
 
 
 def _open(spec: str) -> Source:
-    kind, _, argument = spec.partition(":")
-    found = _OPTIONS.search(argument)
-    argument = argument[: found.start()] if found else argument
-    options = dict(each.split("=", 1) for each in found[1].split("&")) if found else {}
+    found = _OPTIONS.search(spec)
+    kind, _, argument = (spec[: found.start()] if found else spec).partition(":")
+    options: dict[str, str] = {}
+    for name, value in (each.split("=", 1) for each in found[1].split("&")) if found else ():
+        if name in options:
+            raise InputError(f"source {spec!r}: option {name!r} stands there twice; give it once")
+        options[name] = value
     if kind not in KINDS:
         raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
     keep, keys, where, rename = (options.pop(name, "") for name in _COMMON)
@@ -63,13 +66,19 @@ def _open(spec: str) -> Source:
             )
     source = KINDS[kind](argument, **options)
     if keep or keys or where:
-        source = Kept(source, [field for field in keep.split(",") if field], keys, _pairs(where))
-    return Renamed(source, {new: own for own, new in _pairs(rename).items()}) if rename else source
+        fields = [field for field in keep.split(",") if field]
+        source = Kept(source, fields, keys, dict(_pairs("where", where)))
+    return Renamed(source, {new: own for own, new in _pairs("rename", rename)}) if rename else source
 
 
-def _pairs(option: str) -> dict[str, str]:
-    """{a: b} of ``a:b,...``."""
-    return dict(part.partition(":")[::2] for part in option.split(",") if part)
+def _pairs(option: str, text: str) -> list[tuple[str, str]]:
+    """[(a, b)] of ``a:b,...``."""
+    pairs = [part.partition(":") for part in text.split(",") if part]
+    for first, colon, second in pairs:
+        if not first or not colon or (option == "rename" and not second):
+            what = "OWN:NEW" if option == "rename" else "FIELD:VALUE"
+            raise InputError(f"option {option}={text!r}: give {what}, several divided by commas")
+    return [(first, second) for first, _, second in pairs]
 
 
 def _split_of(kind: str, argument: str, known: list[str]) -> str:

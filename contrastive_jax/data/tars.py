@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 BLOCK = 512
 _HEADERS = b"xgLK"  # extended headers: of the next member, of all, and GNU's long names
 _FILES = b"0\x007"
-_PAX = re.compile(rb"(\d+) ([^=\n]+)=")
+_PAX = re.compile(rb"(\d{1,18}) ([^=\n]+)=")
+_PAX_SIZE = re.compile(rb"\d{1,18}")
 _SAMPLE = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)")  # key up to the first dot of the last part
 PICKLES = ("pyd", "pickle", "pkl", "pth", "pt", "ckpt", "joblib")
 
@@ -62,10 +63,10 @@ def members(path: str, read: Read, length: int) -> Iterator[Member | Torn]:
         kind, name, size = entry
         start = at + BLOCK
         if kind in _HEADERS:
-            content = read(start, size)
-            if len(content) < size:
+            if start + size > length:  # before so many bytes are asked for
                 yield Torn(at, long_name)
                 return
+            content = read(start, size)
             if kind in b"LK":
                 long_name = (
                     content.rstrip(b"\0").decode("utf-8", "surrogateescape") if kind == b"L" else long_name
@@ -91,10 +92,10 @@ def _entry(header: bytes) -> tuple[bytes, str, int] | None:
         return None
     try:
         total = int(header[148:156].split(b"\0")[0].strip() or b"x", 8)
-        if total != sum(header) - sum(header[148:156]) + 8 * 32:
-            return None
         size = _number(header[124:136])
     except ValueError:
+        return None
+    if total != sum(header) - sum(header[148:156]) + 8 * 32 or size < 0:
         return None
     name, prefix = header[:100].split(b"\0")[0], header[345:500].split(b"\0")[0]
     if prefix and header[257:262] == b"ustar" and header[262:264] != b"  ":
@@ -116,7 +117,7 @@ def _extended(content: bytes) -> dict[str, Any]:
         value = content[match.end() : end - 1]
         if match[2] == b"path":
             found["path"] = value.decode("utf-8", "surrogateescape")
-        elif match[2] == b"size" and value.isdigit():
+        elif match[2] == b"size" and _PAX_SIZE.fullmatch(value):
             found["size"] = int(value)
         at = end
     return found
@@ -228,6 +229,6 @@ def _arrays(found: dict[str, dict[str, tuple[int, int]]]) -> dict[str, Any]:
         "first": np.cumsum([0, *(len(sample) for sample in found.values())], dtype=np.int64),
         "starts": np.array(starts, np.int64),
         "sizes": np.array(sizes, np.int64),
-        "extensions": np.array(extensions, np.uint16),
+        "extensions": np.array(extensions, np.min_scalar_type(len(names))),
         "names": names,
     }

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 _NAME = re.compile(r"[^:]+(:[0-9]+\.[0-9]+\.[0-9]+)?")  # `namespace:name` is code from the network
 
 
@@ -26,7 +32,8 @@ class TFDS:
         data_dir: where TFDS keeps its sets; its own default otherwise.
 
     Raises:
-        InputError: the set or the split is not there, or not as ArrayRecord.
+        InputError: the set or the split is not there, or not as ArrayRecord, or its features are of classes
+            that are not TFDS's own.
     """
 
     def __init__(self, argument: str, data_dir: str = "") -> None:
@@ -41,9 +48,14 @@ class TFDS:
             )
         import tensorflow_datasets as tfds
 
+        folder = os.path.expanduser(name)
+        if os.path.isdir(folder):
+            _check_features(self.name, Path(folder))
+        elif data_dir:
+            _check_features(self.name, Path(data_dir).expanduser() / re.split("[/:]", name)[0])
         try:
-            if os.path.isdir(os.path.expanduser(name)):
-                builder = tfds.builder_from_directory(os.path.expanduser(name))
+            if os.path.isdir(folder):
+                builder = tfds.builder_from_directory(folder)
             else:
                 builder = tfds.builder(name, data_dir=data_dir or None)
             features = builder.info.features
@@ -59,8 +71,7 @@ class TFDS:
                     f"source {self.name!r}: it is not prepared as ArrayRecord; "
                     f"tfds.builder(name, file_format='array_record').download_and_prepare() does that"
                 ) from error
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise InputError(f"source {self.name!r}: {reason}") from error
+            raise InputError(f"source {self.name!r}: {_line(error)}") from error
         self._classes = {
             feature: kind.names
             for feature, kind in features.items()
@@ -86,7 +97,7 @@ class TFDS:
         try:
             row = self._rows[index]
         except Exception as error:  # as above
-            raise BrokenRecord(str(error).splitlines()[0]) from error
+            raise BrokenRecord(_line(error)) from error
         record = {name: _plain(value) for name, value in flatten(row).items()}
         for name, classes in self._classes.items():
             number = record.get(name)
@@ -102,9 +113,47 @@ class TFDS:
         """
         if name == "record":
             return range(len(self))
-        if name in self._pictures or name not in self[0]:
+        if name in self._pictures:
             raise KeyError(name)
-        return [self[index][name] for index in range(len(self))]
+        values, seen = [], False
+        for index in range(len(self)):
+            try:
+                record = self[index]
+            except BrokenRecord:
+                record = {}
+            seen |= name in record
+            values.append(record.get(name, ""))
+        if not seen:
+            raise KeyError(name)
+        return values
+
+
+def _check_features(source: str, folder: Path) -> None:
+    """Raises InputError where a prepared set names classes of others, whose modules TFDS would import."""
+    for file in sorted(folder.rglob("features.json")):
+        try:
+            named = set(_classes(json.loads(file.read_bytes())))
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(f"source {source!r}: {file} cannot be read ({error})") from error
+        others = sorted(each for each in named if not each.startswith("tensorflow_datasets."))
+        if others:
+            raise InputError(
+                f"source {source!r}: {file} names the class {others[0]!r}, whose code is not loaded; "
+                "only sets with features of TFDS's own are read"
+            )
+
+
+def _classes(features: Any) -> Iterator[str]:
+    if isinstance(features, list):
+        features = dict(enumerate(features))
+    for name, value in features.items() if isinstance(features, dict) else ():
+        if name in _CLASS_KEYS and isinstance(value, str) and "." in value:
+            yield value
+        yield from _classes(value)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _plain(value: Any) -> Any:

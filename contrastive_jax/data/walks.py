@@ -66,12 +66,22 @@ def shuffled(
 
 
 def column(source: Source, field: str, key: str) -> np.ndarray:
-    """A field of all records, as an array to compare; `key` is the sampler's key that names it.
+    """A field of all records, as an array to compare, null being an empty text; `key` is the sampler's key
+    that names it.
 
     Raises:
-        InputError: the source has no such field.
+        InputError: the source has no such field, or it holds something else than texts and numbers.
     """
     try:
-        return np.asarray(source.column(field))
+        values = source.column(field)
     except KeyError:
         raise InputError(f"sampler.{key}={field!r} is no field of {source.name}") from None
+    if isinstance(values, list):
+        values = ["" if value is None else value for value in values]
+        odd = next((value for value in values if isinstance(value, (list, dict, bytes, np.ndarray))), None)
+        if odd is not None:
+            raise InputError(
+                f"sampler.{key}={field!r} holds a {type(odd).__name__} in {source.name}: "
+                "name a field of texts or numbers"
+            )
+    return np.asarray(values)

@@ -79,6 +79,13 @@ def measured(pattern, **keywords):
     return inputs.measure(source, inputs.standard_views(source, SETTING), SETTING, **keywords)
 
 
+def test_captions_that_are_missing_or_no_text_train_no_tokenizer(tmp_path):
+    lines = ['{"text": "one two"}', '{"text": null}', '{"n": 1}', '{"text": "\\ud83d"}']
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    views = inputs.standard_views(open_source(f"jsonl:{tmp_path}/x.jsonl"), SETTING)
+    assert list(views) == ["tokens"]
+
+
 def test_figures_alone(tars):
     began = time.perf_counter()
     found = measured(tars)

@@ -60,6 +60,34 @@ def test_inspect_says_what_is_there_and_what_is_broken(in_process, broken, tmp_p
     assert "key twice: k11" in out
 
 
+def test_a_source_of_which_nothing_can_be_read(in_process, tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"image": "none.png"}\n' * 3)
+    line = ["data", "inspect", "--source", f"jsonl:{tmp_path}/x.jsonl", "--output", str(tmp_path / "report")]
+    code, out, err = in_process(*line, "--json")
+    assert code == 0, err
+    assert json.loads(out)["broken"] == 3
+    assert [file.name for file in (tmp_path / "report").iterdir()] == ["inspection.json"]
+    line = ["data", "prepare", *line[2:4], "--output", str(tmp_path / "shards"), "--workers", "0"]
+    refused(in_process(*line), "not one record can be read: line 1: cannot read the picture", code=1)
+
+
+def test_names_that_are_no_unicode_are_escaped(in_process, tmp_path):
+    """A key that is half a character, and a picture of it that is broken, pass through all of it."""
+    lines = ['{"key": "\\ud83d", "text": "\\ud83d"}', '{"key": "b", "image": "\\ud83d.png"}']
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    line = ["--source", f"jsonl:{tmp_path}/x.jsonl", "--output", str(tmp_path / "out")]
+    for more in ([], ["--json"]):
+        code, out, err = in_process("data", "inspect", *line, *more)
+        assert code == 0, err
+        assert "\\ud83d" in out
+    line[-1] = str(tmp_path / "shards")
+    for _ in range(2):
+        code, out, err = in_process("data", "prepare", *line, "--workers", "0", "--json")
+        assert code == 0, err
+        assert (json.loads(out)["records"], json.loads(out)["broken"]) == (1, 1)
+    assert open_source(f"arrayrecord:{tmp_path}/shards")[0]["key"] == "\ud83d"
+
+
 def test_prepared_records_read_back_the_same_and_broken_ones_are_left_out(in_process, broken, tmp_path):
     output = tmp_path / "shards"
     line = ["data", "prepare", "--source", broken, "--output", str(output), "--shards", "3"]

@@ -52,6 +52,25 @@ def test_records_without_keys_and_damaged_ones(tmp_path):
     assert source.column("key") == ["t/0", "t/1", "t/2"]
 
 
+def test_a_damaged_first_record_is_a_broken_one(tmp_path):
+    path = write(tmp_path / "t.arrayrecord", [encode({"n": 1})[:-2], encode({"n": 2})])
+    source = ArrayRecord(path)
+    with pytest.raises(BrokenRecord, match="damaged record"):
+        source[0]
+    assert source[1]["n"] == 2
+
+
+def test_more_files_than_stay_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("contrastive_jax.data.arrayrecord._KEPT_OPEN", 3)
+    for number in range(20):
+        write(tmp_path / f"{number:02d}.arrayrecord", [encode({"n": number})])
+    before = len(os.listdir("/proc/self/fd"))
+    source = ArrayRecord(str(tmp_path))
+    assert [source[n]["n"] for n in (*range(20), 0)] == [*range(20), 0]
+    assert source.column("n") == list(range(20))
+    assert len(os.listdir("/proc/self/fd")) <= before + 4  # three, and what the library holds itself
+
+
 def test_files_of_another_kind(tmp_path):
     with pytest.raises(InputError, match="no file"):
         ArrayRecord(str(tmp_path / "x.arrayrecord"))

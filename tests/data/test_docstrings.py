@@ -85,6 +85,13 @@ def test_functions_are_found_by_parsing_alone():
     assert found["Thing.method"]["code"].startswith("async def method(self): # why\n    a = 1")
 
 
+def test_form_feeds_and_other_ends_of_lines_move_nothing():
+    source = 'a = "\u2028"\n\x0c\ndef f(x):\n    """Says what it does."""\n    y = x\n    return y\n'
+    for text in (source, source.replace("\n", "\r\n")):
+        (found,) = functions(text.encode())
+        assert found["code"] == "def f(x):\n    y = x\n    return y"
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch):
     """Three packages instead of those that are here; gives what is read of them."""

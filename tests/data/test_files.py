@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastive_jax.data.files import Parts, Places, expand, names
+from contrastive_jax.data.sources import open_source
 from contrastive_jax.errors import InputError
 
 
@@ -39,6 +40,27 @@ def test_patterns(tmp_path, monkeypatch):
     for pattern in ("a-{08..11}.x", "c*.x", "nowhere", ""):
         with pytest.raises(InputError, match=r"no file|no path"):
             expand(pattern, ".x")
+
+
+def test_a_folder_of_the_formats_ending_is_no_file(tmp_path):
+    (tmp_path / "set.x").mkdir()
+    (tmp_path / "set.x" / "part.x").touch()
+    assert expand(str(tmp_path), ".x") == [f"{tmp_path}/set.x/part.x"]
+    assert expand(f"{tmp_path}/set.x", ".x") == [f"{tmp_path}/set.x/part.x"]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet", "arrayrecord", "webdataset"])
+def test_a_range_that_holds_no_number(tmp_path, kind):
+    with pytest.raises(InputError, match="from the smaller number to the larger"):
+        open_source(f"{kind}:{tmp_path}/{{3..1}}.x")
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:1/x.tar", "reference://x.tar", "zip://x.tar"])
+def test_stores_that_cannot_be_opened_are_named(address):
+    with pytest.raises(InputError) as error:
+        open_source(f"webdataset:{address}")
+    assert address in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_short_names_differ_where_paths_do():

@@ -59,3 +59,27 @@ def test_folders_that_are_none(tmp_path):
     fill(tmp_path, "1.png", "cat/2.png")
     with pytest.raises(InputError, match=r"1\.png lies beside the classes 'cat'"):
         Folder(str(tmp_path))
+
+
+def test_captions_that_are_no_text(tmp_path):
+    fill(tmp_path, "1.png", "2.png")
+    (tmp_path / "1.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "2.txt").write_text("two")
+    source = Folder(str(tmp_path))
+    assert source.column("text") == ["", "two"]
+    with pytest.raises(BrokenRecord, match=r"1\.txt: damaged"):
+        source[0]
+
+
+def test_a_subfolder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    fill(tmp_path, "cat/1.png", "dog/1.png")
+    scandir = os.scandir
+
+    def closed(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(InputError, match="Permission denied"):
+        Folder(str(tmp_path))

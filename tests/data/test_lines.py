@@ -160,3 +160,23 @@ def test_real_lists(data_folder):
     assert set(labels.column("split")) == {"train", "test"}
     text = JSONLines(f"{data_folder}/running_text/books_test.jsonl.gz")
     assert text[0]["title"]
+
+
+def test_each_csv_file_has_the_delimiter_of_its_ending(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2 3\n")
+    (tmp_path / "b.tsv").write_text("a\tb\n4\t5,6\n")
+    source = CSV(f"{tmp_path}/{{a.csv,b.tsv}}")
+    assert source.column("b") == ["2 3", "5,6"]
+    assert [record["a"] for record in source] == ["1", "4"]
+
+
+def test_a_key_that_is_null_is_none(tmp_path):
+    (tmp_path / "c.jsonl").write_text('{"key": null, "_id": "x"}\n{"key": null}\n')
+    assert JSONLines(str(tmp_path / "c.jsonl")).column("key") == ["x", "1"]
+
+
+def test_a_packed_csv_that_is_damaged_is_named(tmp_path):
+    for name, content in (("a", b"a\n1\n"), ("b", b'a\n"1\n')):
+        (tmp_path / f"{name}.csv.gz").write_bytes(gzip.compress(content))
+    with pytest.raises(InputError, match=r"b\.csv\.gz, line 2: its quotes are never closed"):
+        CSV(f"{tmp_path}/*.csv.gz")

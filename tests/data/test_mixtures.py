@@ -126,6 +126,23 @@ def test_what_a_sampler_cannot_draw(sampler, batch_size, words):
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize("odd", [["a", "b"], {"a": 1}, b"a"])
+def test_a_field_of_lists_is_no_field_to_part_by(odd):
+    for labels in ([odd, odd], [odd, "a"], ["a", None, odd]):
+        source = Labels([])
+        source._labels = labels
+        for sampler in (Mixture(), Homogeneous(), Identities("source", 1)):
+            with pytest.raises(InputError, match=r"'source' holds a \w+ in labels: name a field of texts"):
+                sampler.bind(source, 1, seed=0)
+
+
+def test_null_is_a_part_of_its_own():
+    source = Labels([])
+    source._labels = ["b", None, "b", None, "a"]
+    draw = Mixture(weights=(1.0, 0.0, 0.0), repeat=True).bind(source, 4, seed=0)
+    assert set(draw(0)[:, 0].tolist()) == {1, 3}
+
+
 @pytest.mark.parametrize(
     "keywords", [dict(weights=()), dict(weights=(-1.0, 2.0)), dict(weights=(0.0,)), dict(alpha=-1.0)]
 )

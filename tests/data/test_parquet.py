@@ -1,5 +1,6 @@
 import json
 import multiprocessing
+import os
 import pickle
 import threading
 
@@ -139,6 +140,34 @@ def test_a_damaged_row_group_breaks_its_records_alone(tmp_path):
     with pytest.raises(BrokenRecord, match="row group 1 of"):
         source[10]
     assert source.column("text")[8:11] == ["text 8", "text 9", ""]
+
+
+def test_a_value_that_cannot_be_read_breaks_its_record_alone(tmp_path):
+    texts = pa.array([b"one", b"\xff\xfe", b"three"]).view(pa.string())
+    pq.write_table(pa.table({"text": texts}), tmp_path / "t.parquet")
+    source = Parquet(f"{tmp_path}/t.parquet")
+    assert source.column("text") == ["one", "", "three"]
+    assert source[2]["text"] == "three"
+    with pytest.raises(BrokenRecord, match=r"column 'text' of .*t\.parquet: 'utf-8' codec"):
+        source[1]
+    pq.write_table(pa.table({"key": ["a", None]}), tmp_path / "k.parquet")
+    source = Parquet(f"{tmp_path}/k.parquet")
+    assert source.column("key") == [record["key"] for record in source] == ["a", "k/1"]
+
+
+def test_more_files_than_stay_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("contrastive_jax.data.parquet._KEPT_OPEN", 3)
+    for number in range(20):
+        pq.write_table(pa.table({"n": [number]}), tmp_path / f"{number:02d}.parquet")
+    source, before = Parquet(str(tmp_path), cache="0"), len(os.listdir("/proc/self/fd"))
+    assert [source[n]["n"] for n in (*range(20), 0)] == [*range(20), 0]
+    assert len(os.listdir("/proc/self/fd")) <= before + 3
+
+
+@pytest.mark.parametrize("cache", ["x", "-1", "1.5"])
+def test_a_cache_that_is_no_number(pattern, cache):
+    with pytest.raises(InputError, match=f"option cache='{cache}': give a whole number of MiB"):
+        Parquet(pattern, cache=cache)
 
 
 def _texts(source, queue):

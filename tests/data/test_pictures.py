@@ -8,6 +8,7 @@ from PIL import Image
 
 from contrastive_jax.data.pictures import as_array, is_picture, look, shrink
 from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.data.views import Photo
 
 
 def encoded(kind="PNG", size=(40, 30), mode="RGB", **options):
@@ -65,3 +66,40 @@ def test_other_bytes_are_no_picture_unless_they_are_called_one():
     assert is_picture("image", b"RIFF....WAVE")
     with pytest.raises(BrokenRecord, match="no format that Pillow knows"):
         look(b"RIFF....WAVE")
+
+
+def test_sixteen_bits_become_the_upper_eight():
+    levels = np.arange(64 * 64).reshape(64, 64).astype(np.uint16) * 16
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, "PNG")
+    with Image.open(io.BytesIO(shrink(buffer.getvalue(), 16))) as small:
+        assert abs(np.asarray(small).mean() - (levels >> 8).mean()) < 1
+    assert abs(as_array(buffer.getvalue(), 16).mean() - (levels >> 8).mean()) < 1
+
+
+def test_floats_are_no_picture():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((64, 64), 3000, np.float32)).save(buffer, "TIFF")
+    for use in (lambda content: shrink(content, 16), lambda content: as_array(content, 16)):
+        with pytest.raises(BrokenRecord, match="floats; give 8 or 16 bits"):
+            use(buffer.getvalue())
+
+
+def test_a_telephones_jpeg_stays_one():
+    buffer, image = io.BytesIO(), Image.new("RGB", (64, 48))
+    image.save(buffer, "MPO", save_all=True, append_images=[image])
+    assert look(buffer.getvalue()).format == "MPO"
+    assert look(shrink(buffer.getvalue(), 16)).format == "JPEG"
+
+
+def test_postscript_is_never_executed(monkeypatch):
+    content = encoded("EPS")
+    monkeypatch.setattr(
+        "PIL.EpsImagePlugin.Ghostscript", lambda *arguments: pytest.fail("it was executed"), raising=True
+    )
+    uses = [look, lambda content: shrink(content, 8), lambda content: as_array(content, 8)]
+    uses.append(lambda content: Photo(resolution=8)({"image": content}, np.random.default_rng(0), True))
+    for use in uses:
+        with pytest.raises(BrokenRecord, match="PostScript"):
+            use(content)
+    assert not is_picture("drawing", content)

@@ -78,3 +78,34 @@ def test_titles_are_queries_of_their_texts(tmp_path):
     found = [(record["query"], record["document"]) for record in (source[0], source[1])]
     assert len(source) == 2
     assert found == [("a title", "a text"), ("no title", "no title")]
+
+
+def test_sources_without_an_argument_have_options_too():
+    source = open_source("digits?where=label:3")
+    assert set(source.column("label")) == {3}
+    glyphs = open_source("glyphs:held_out?where=character:39")  # a column of numpy's numbers
+    assert set(map(int, glyphs.column("character"))) == {39}
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("keep=text&keep=lang", "option 'keep' stands there twice"),
+        ("rename=text", "option rename='text': give OWN:NEW"),
+        ("rename=text:", "option rename='text:': give OWN:NEW"),
+        ("where=lang", "option where='lang': give FIELD:VALUE"),
+    ],
+)
+def test_options_that_say_nothing(lines, option, words):
+    with pytest.raises(InputError) as error:
+        open_source(f"{lines}?{option}")
+    assert words in str(error.value)
+
+
+def test_a_broken_first_record_does_not_close_a_source(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"image": "none.png"}\n{"image": "x.png", "a": 1}\n')
+    (tmp_path / "x.png").write_bytes(b"picture")
+    source = open_source(f"jsonl:{tmp_path}/x.jsonl?rename=image:picture")
+    assert source[1]["picture"] == b"picture"
+    with pytest.raises(InputError, match=r"no field 'b' to keep by; .*known: a, image"):
+        open_source(f"jsonl:{tmp_path}/x.jsonl?keep=b")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_jax.data.tars import Member, Torn, members, samples
+from contrastive_jax.data.tars import Member, Torn, _arrays, members, samples
 from contrastive_jax.errors import InputError
 
 NAMES = st.text(
@@ -109,6 +109,36 @@ def test_what_is_no_tar(tmp_path, content, words):
     with pytest.raises(InputError) as error:
         samples(str(tmp_path / "t.tar"))
     assert words in str(error.value)
+
+
+def header(name, size, kind=b"0"):
+    """A header as ustar has it, with any text for a size."""
+    block = bytearray(name.ljust(100, b"\0") + b"0000644\0" * 3 + size.ljust(12, b"\0") + b"0" * 12)
+    block += b" " * 8 + kind
+    block += bytes(512 - len(block))
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        header(b"x.jpg", b"-0000002000"),  # back to the start, for ever
+        header(b"x.jpg", b"77777777777"),
+        header(b"././@LongLink", b"\x80" + b"\xff" * 11, b"L"),  # more than there is memory
+        header(b"x", b"%011o" % 512, b"x") + (b"9" * 5000 + b" size=1\n")[:512],
+        header(b"x", b"%011o" % 5120, b"x") + b"5020 size=" + b"9" * 5009 + b"\n" + bytes(100),
+    ],
+)
+def test_sizes_that_lead_nowhere_are_a_tear_or_left_out(tmp_path, block):
+    content = tar([("a.jpg", b"x" * 600)])
+    (tmp_path / "t.tar").write_bytes(content[:1536] + block + content)
+    assert samples(str(tmp_path / "t.tar"))["names"] == ["jpg"]
+
+
+def test_more_extensions_than_two_bytes_count():
+    index = _arrays({"a": {str(number): (0, 0) for number in range(66_000)}})
+    assert index["names"][index["extensions"][65_999]] == "65999"
 
 
 def test_samples_are_members_of_one_key(tmp_path):

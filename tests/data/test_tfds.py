@@ -1,5 +1,6 @@
 import io
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.data.tfds import TFDS
 from contrastive_jax.errors import InputError
@@ -106,3 +108,38 @@ def test_no_tensorflow_is_loaded(folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_classes_of_others_are_not_imported(folder, tmp_path):
+    own = "tensorflow_datasets.core.features.text_feature.Text"
+    shutil.copytree(folder / "shades", tmp_path / "shades")
+    file = tmp_path / "shades" / "1.0.0" / "features.json"
+    content = file.read_text()
+    assert own in content
+    file.write_text(content.replace(own, "antigravity.Text"))
+    for source in (f"tfds:{tmp_path}/shades/1.0.0/train", f"tfds:shades/train?data_dir={tmp_path}"):
+        with pytest.raises(InputError, match=r"the class 'antigravity\.Text', whose code is not loaded"):
+            open_source(source)
+    assert "antigravity" not in sys.modules
+    file.write_text("{")
+    with pytest.raises(InputError, match=r"features\.json cannot be read"):
+        open_source(f"tfds:{tmp_path}/shades/1.0.0/train")
+
+
+def test_a_column_of_records_of_which_one_is_broken(folder, monkeypatch):
+    source = open_source(f"tfds:{folder}/shades/1.0.0/train")
+    rows, expected = source._rows, source.column("text")
+
+    class Torn:
+        def __len__(self):
+            return len(rows)
+
+        def __getitem__(self, index):
+            if not index:
+                raise ValueError
+            return rows[index]
+
+    source._rows = Torn()
+    assert source.column("text") == ["", *expected[1:]]
+    with pytest.raises(BrokenRecord, match="ValueError"):
+        source[0]

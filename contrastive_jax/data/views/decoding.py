@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from contrastive_jax.data.pictures import eight_bits, opened
 from contrastive_jax.data.records import BrokenRecord
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 # Where a file keeps its orientation: to look for it in files that have none costs as much as resizing.
 _CARRIERS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
@@ -41,7 +40,7 @@ class Picture:
         size: width and height as it is to be seen, turned as the camera says.
 
     Raises:
-        BrokenRecord: it is a decompression bomb, or no such array.
+        BrokenRecord: it is a decompression bomb, PostScript, or no such array.
         Exception: anything that Pillow raises.
     """
 
@@ -82,7 +81,7 @@ class Picture:
 
 def _opened(content: Any) -> Image.Image:
     if not isinstance(content, np.ndarray):
-        return Image.open(io.BytesIO(content))
+        return opened(content)
     if content.dtype != np.uint8 or content.ndim not in (2, 3) or content.shape[2:] not in _ARRAYS:
         raise BrokenRecord(f"it is {content.dtype} {content.shape}, no uint8 picture")
     return Image.fromarray(content[:, :, 0] if content.shape[2:] == (1,) else content)
@@ -95,11 +94,8 @@ def _colours(image: Image.Image, mode: str, background: tuple[int, ...]) -> Imag
     if image.mode == mode and "transparency" not in image.info:
         image.load()
         return image
-    if image.mode in _SIXTEEN_BITS:  # Pillow's own conversion cuts at 255
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
-    elif image.mode == "F":
-        raise BrokenRecord("the picture's numbers are floats; give 8 or 16 bits")
-    elif image.mode in _TRANSPARENT or "transparency" in image.info:
+    image = eight_bits(image)
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (*background, 255)), image)
     return image.convert(mode)

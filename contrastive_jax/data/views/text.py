@@ -85,8 +85,8 @@ class Text:
         """The tokens; with `train` False those of the whole text.
 
         Raises:
-            BrokenRecord: the field holds no text; at training, an empty one. (A corpus that is searched
-                may hold empty documents, which have their place in it.)
+            BrokenRecord: the field holds no text, or half a character; at training, an empty one. (A corpus
+                that is searched may hold empty documents, which have their place in it.)
             ValueError: no tokenizer was bound.
         """
         if self._tokenizer is None:
@@ -105,6 +105,8 @@ class Text:
             value = " ".join(filter(None, value)) if self.join else _drawn(value, rng, train)
         if not isinstance(value, str):
             raise BrokenRecord(f"{field!r} is no text ({type(value).__name__})")
+        if not _is_whole(value):
+            raise BrokenRecord(f"{field!r} holds half a character (a lone surrogate)")
         return value
 
     def _some_words(self, text: str, rng: np.random.Generator) -> str:
@@ -124,12 +126,22 @@ class Text:
 
 
 def strings(column: Iterable[Any]) -> Iterator[str]:
-    """All strings of a field's values, single ones and those in lists."""
+    """All strings of a field's values that a view can read, single ones and those in lists."""
     for value in column:
         if isinstance(value, str):
-            yield value
+            if _is_whole(value):
+                yield value
         elif isinstance(value, (list, tuple)):
             yield from strings(value)
+
+
+def _is_whole(text: str) -> bool:
+    """Whether it is Unicode: JSON of a text that was cut can hold the first half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _drawn(texts: tuple[str, ...] | list[str], rng: np.random.Generator, train: bool) -> str:

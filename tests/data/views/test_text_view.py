@@ -1,5 +1,7 @@
 """Texts: chosen, joined, cut out, thinned and put into prompts."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,12 @@ def test_what_is_no_text(value, train):
 
 def test_strings_of_a_column():
     assert list(strings(["a", None, ["b", ["c"]], 3, ""])) == ["a", "b", "c", ""]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_half_a_character_is_a_broken_record(train):
+    """JSON of a text that was cut in the middle of an emoji."""
+    text = json.loads('"wings \\ud83d"')
+    with pytest.raises(BrokenRecord, match="'text' holds half a character"):
+        seen({"text": text}, train=train)
+    assert list(strings(["a", text, [text, "b"]])) == ["a", "b"]
