@@ -92,6 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CommandError as error:
         print("contrastive-jax:", *str(error).splitlines(), file=sys.stderr)
         return FAILED
+    except BrokenPipeError:
+        print("contrastive-jax: whoever read the answer has gone", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return 130
 

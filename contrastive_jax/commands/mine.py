@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +68,7 @@ def _pairs(options, experiment, names: Sequence[str]):
     from contrastive_jax.data.sources import open_source
     from contrastive_jax.data.views import Text
     from contrastive_jax.evaluation.mining import Pairs
+    from contrastive_jax.evaluation.texts import seen_texts
 
     graph, views = experiment.graph, experiment.config.data.views
     query, document = (views[graph.branches[name.partition(".")[0]].view] for name in names)
@@ -79,18 +81,17 @@ def _pairs(options, experiment, names: Sequence[str]):
             "a pair has two fields"
         )
     source, pairs = open_source(options.source), Pairs()
-    identifiers = _column(source, "document_id") or [None] * len(source)
-    texts = zip(_texts(source, query, query.fields), _texts(source, document, document.fields), identifiers)
-    for record, (asked, answer_, identifier) in enumerate(texts):
-        pairs.add(record, asked, answer_, identifier)
-    pairs.keys = [str(key) for key in _column(source, "key") or range(len(source))]
+    texts = (seen_texts(source, view, view.fields) for view in (query, document))
+    for record, pair in enumerate(zip(*texts, _column(source, "document_id"))):
+        pairs.add(record, *pair)
+    pairs.keys = [str(record if key is None else key) for record, key in enumerate(_column(source, "key"))]
     if not pairs.records:
         raise InputError(f"--source {options.source}: no record has both {query.field} and {document.field}")
     if options.corpus is not None:
         corpus = open_source(options.corpus)
         fields = options.corpus_field.split(",") if options.corpus_field else document.fields
-        identifiers = _column(corpus, "_id") or _column(corpus, "key") or [None] * len(corpus)
-        for text, identifier in zip(_texts(corpus, document, fields), identifiers):
+        identifiers = _column(corpus, "_id", "key")
+        for text, identifier in zip(seen_texts(corpus, document, fields), identifiers):
             if text.strip():
                 pairs.documents.add(text, identifier)
     elif options.corpus_field:
@@ -98,24 +99,12 @@ def _pairs(options, experiment, names: Sequence[str]):
     return pairs
 
 
-def _column(source, name: str) -> Sequence[Any] | None:
-    try:
-        return source.column(name)
-    except KeyError:
-        return None
-
-
-def _texts(source, view, fields: Sequence[str]) -> Iterator[str]:
-    from contrastive_jax.evaluation.mining import seen_text
-
-    columns = []
-    for field in fields:
-        if (column := _column(source, field)) is None:
-            if field == fields[0]:
-                raise InputError(f"{source.name} has no field {field!r}")
-            column = [""] * len(source)
-        columns.append(column)
-    return (seen_text(view, values) for values in zip(*columns))
+def _column(source, *names: str) -> Sequence[Any]:
+    """The first of these fields that there is, of all records; else None for each."""
+    for name in names:
+        with contextlib.suppress(KeyError):
+            return source.column(name)
+    return [None] * len(source)
 
 
 def _embedded(embed, branch: str, texts: Sequence[str], what: str):

@@ -88,9 +88,12 @@ def _index(options):
     if options.index is None:
         return None
     try:
-        return Embeddings(options.index)
+        stored = Embeddings(options.index)
     except InputError as error:
         raise InputError(f"--index {error}") from error
+    if not {"branch", "model", "step", "source"} <= stored.metadata.keys():
+        raise InputError(f"--index {options.index}: it is a part of a file that `embed` has not finished")
+    return stored
 
 
 def _check_index(options, stored, branch: str, trained, records: int) -> None:
@@ -158,7 +161,8 @@ def _nearest(options, stored, query, mesh):
 def _results(stored, source, scores, rows, field: str):
     from contrastive_jax.data.records import BrokenRecord
 
-    for rank, (score, row) in enumerate(zip(scores.tolist(), rows.tolist()), 1):
+    found = [(score, row) for score, row in zip(scores.tolist(), rows.tolist()) if row >= 0]
+    for rank, (score, row) in enumerate(found, 1):
         number, key = int(stored.records[row]), stored.keys[row]
         result = {"rank": rank, "score": round(score, 6), "record": number, "key": key}
         try:
@@ -201,11 +205,19 @@ def _write_sheet(options, picture, results) -> str:
     return str(file)
 
 
+def _name(one: dict[str, Any]) -> str:
+    """What a result is called: a function by its module and its own name, all else by its key."""
+    if isinstance(one.get("qualified_name"), str):
+        return ".".join(filter(None, (one.get("module"), one["qualified_name"])))
+    return str(one["key"])
+
+
 def _words(one: dict[str, Any]) -> str:
     """What a result says: the first of its texts, or its key."""
-    texts = [one[name] for name in _TEXT_FIELDS if isinstance(one.get(name), str)]
-    content = [one["content"]] if isinstance(one["content"], str) else []
-    return str(next(filter(None, [*texts, *content]), one["key"]))
+    from contrastive_jax.data.views.text import strings
+
+    texts = strings([*(one.get(name) for name in _TEXT_FIELDS), one["content"]])
+    return next(filter(None, texts), str(one["key"]))
 
 
 def _table(stream: IO[str], found: dict[str, Any], results: list[dict[str, Any]]) -> None:
@@ -215,9 +227,7 @@ def _table(stream: IO[str], found: dict[str, Any], results: list[dict[str, Any]]
     console = Console(file=stream, width=None if stream.isatty() else 160)
     table = Table("", "score", "record", "text", box=None, show_edge=False)
     for one in results:
-        name = one.get("qualified_name") or one["key"]
-        text = shown(_words(one), 80)
-        cells = str(one["rank"]), f"{one['score']:.3f}", str(name), text
+        cells = str(one["rank"]), f"{one['score']:.3f}", _name(one), shown(_words(one), 80)
         table.add_row(*(_unmarked(cell) for cell in cells))
     console.print(table)
     for one in results:

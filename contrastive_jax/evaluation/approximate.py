@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.data.inspection import spread
+from contrastive_jax.data.shards import write_atomically
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.stored_search import over_blocks, recall
+from contrastive_jax.evaluation.stored_search import over_blocks, recall, rows_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -28,11 +29,11 @@ QUERIES, K = 1000, 10
 class Approximate:
     """The graph of an embeddings file: built when it is not there or is of other embeddings.
 
-    `recall` is the mean share of the 10 exact nearest by what is stored that it finds, over 1000 of the
-    records, evenly spread, measured when it was built.
+    `recall` is the mean share of the 10 exact nearest (of other records) by what is stored that it finds,
+    over 1000 of the records, evenly spread, measured when it was built.
 
     Raises:
-        InputError: usearch is not installed.
+        InputError: usearch is not installed, or the graph cannot be written.
     """
 
     def __init__(self, stored: Embeddings, mesh: Any) -> None:
@@ -46,38 +47,48 @@ class Approximate:
         there = _read(says)
         self.built = there.get("of") != of or there.get("sha256") != _digest(self.path)
         if self.built:
-            index = Index(
+            self._index = Index(
                 ndim=stored.dimensions, metric="ip", dtype="f32" if stored.dtype == "float32" else "f16"
             )
             for start, z in stored.blocks():
-                index.add(np.arange(start, start + len(z)), z)
-            partial = self.path.with_name(f".{self.path.name}.partial")
-            index.save(str(partial))
-            os.replace(partial, self.path)
-            self._index = index
-            there = {"of": of, "sha256": _digest(self.path), f"recall@{K}": self._measured(stored, mesh)}
-            says.write_text(json.dumps(there), encoding="utf-8")
+                self._index.add(np.arange(start, start + len(z)), z)
+            there = {"of": of, f"recall@{K}": self._measured(stored, mesh)}
+            self._write(says, there)
         else:
             self._index = Index.restore(str(self.path))
         self.recall = there[f"recall@{K}"]
+
+    def _write(self, says: Path, there: dict[str, Any]) -> None:
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        try:
+            self._index.save(str(partial))
+            os.replace(partial, self.path)
+            write_atomically(says, json.dumps(there | {"sha256": _digest(self.path)}).encode())
+        except (OSError, RuntimeError) as error:  # the second is what usearch raises
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"--approximate: {self.path} cannot be written ({reason})") from error
 
     def nearest(
         self, queries: Float[np.ndarray, "n d"], k: int
     ) -> tuple[Float[np.ndarray, "n k"], Int[np.ndarray, "n k"]]:
         """Scores (dot products) and rows of what it takes for each query's k best, best first."""
         found = self._index.search(np.asarray(queries, np.float32), min(k, len(self._index)))
-        rows, distances = np.asarray(found.keys), np.asarray(found.distances)
-        return (1 - distances).reshape(len(queries), -1), rows.astype(np.int64).reshape(len(queries), -1)
+        rows, distances = (np.asarray(x).reshape(len(queries), -1) for x in (found.keys, found.distances))
+        # A graph may lead to fewer than k; what stands behind those is no answer.
+        there = np.arange(rows.shape[1]) < np.reshape(getattr(found, "counts", rows.shape[1]), (-1, 1))
+        return np.where(there, 1 - distances, -np.inf), np.where(there, rows.astype(np.int64), -1)
 
     def _measured(self, stored: Embeddings, mesh: Any) -> float:
-        chosen = np.asarray(spread(len(stored), QUERIES))
-        queries = np.zeros((len(chosen), stored.dimensions), np.float32)
-        for start, z in stored.blocks():
-            inside = (chosen >= start) & (chosen < start + len(z))
-            queries[inside] = z[chosen[inside] - start]
-        k = min(K, len(stored))
-        exact = over_blocks(stored.blocks(), queries, k, mesh)[1]
-        return round(recall(stored.blocks(), queries, exact, self.nearest(queries, k)[1]), 6)
+        own = np.asarray(spread(len(stored), QUERIES))
+        k = min(K, len(stored) - 1)
+        if not k:
+            return 1.0
+        queries = rows_of(stored.blocks(), own)
+        exact = over_blocks(stored.blocks(), queries, k, mesh, own)[1]
+        found = self.nearest(queries, k + 1)[1]
+        others = np.argsort(found == own[:, None], axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(found, others, axis=1)
+        return round(recall(stored.blocks(), queries, exact, found), 6)
 
 
 def _identity(stored: Embeddings) -> str:

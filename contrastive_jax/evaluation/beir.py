@@ -15,7 +15,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import lexical, trec
 from contrastive_jax.evaluation.collection import Texts, judged, read_qrels, read_texts
 from contrastive_jax.evaluation.nearest import search
-from contrastive_jax.evaluation.rankings import FUSIONS, Ranking, fuse
+from contrastive_jax.evaluation.rankings import Ranking, check_fusion, fuse
 from contrastive_jax.evaluation.scripts import script_of
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Beir:
     (`fused_with_bm25/nDCG@10`); weight: the embedding's in min_max. run_file: where the embedding's run is
     written, in TREC's format.
 
-    languages: the texts lie in corpus/LANG.jsonl and queries/LANG.jsonl, with the same ids in all; every
-    pair of a query's and a corpus's language is measured (`en_to_zh/nDCG@10`), and the mean over pairs of
-    the same language (`monolingual`), of two (`cross_lingual`) and of two scripts (`cross_script`). A run
-    file's name then gets `.en_to_zh` at its end.
+    query_languages, corpus_languages: the texts lie in corpus/LANG.jsonl and queries/LANG.jsonl, with the
+    same ids in all; every pair of a query's and a corpus's language is measured (`en_to_zh/nDCG@10`), and
+    the mean over pairs of the same language (`monolingual`), of two (`cross_lingual`) and of two scripts
+    (`cross_script`). A run file's name then gets `.en_to_zh` at its end.
 
     Source: Thakur et al. 2021, arXiv 2104.08663.
     """
@@ -63,14 +63,11 @@ class Beir:
     fields: ClassVar[tuple] = ()
 
     def __post_init__(self):
-        trec.check_measures(self.measures)
-        lexical.check_baselines(self.baselines)
         if self.depth < 1:
             raise InputError(f"depth={self.depth}: give a number of answers, 1 or more")
-        if self.fusion is not None and self.fusion not in FUSIONS:
-            raise InputError(f"fusion={self.fusion!r}: give one of {', '.join(FUSIONS)}, or None")
-        if not 0 <= self.weight <= 1:
-            raise InputError(f"weight={self.weight}: give a share from 0 to 1")
+        trec.check_measures(self.measures, self.depth)
+        lexical.check_baselines(self.baselines, self.fusion)
+        check_fusion(self.fusion, self.weight)
         if bool(self.query_languages) != bool(self.corpus_languages):
             raise InputError("query_languages and corpus_languages: give both, or neither")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import itertools
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ class Bulk:
         self.view = embed.view(branch)
         views = {name: Ready(view) for name, view in embed.views.items()}
         self.embed = Embedder(embed.graph, views, embed.params, embed.mesh, embed.batch_size)
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="read")
+        self._pool = ThreadPoolExecutor(thread_name_prefix="read")
 
     def close(self) -> None:
         """Ends the threads."""

@@ -41,14 +41,14 @@ def sheet(cells: Sequence[Cell], title: str, columns: int = 8) -> Figure:
     columns = max(1, min(columns, len(cells)))
     rows = -(-len(cells) // columns)
     figure = Figure(figsize=(_INCHES * columns, _INCHES * 1.2 * rows + 0.5), layout="constrained")
-    figure.suptitle(_plain(title), fontsize=9)
+    figure.suptitle(plain(title), fontsize=9)
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
     for axes, cell in zip(grid.flat, cells):
-        _draw(axes, cell.content)
+        draw(axes, cell.content)
         above = "\n".join(textwrap.wrap(cell.above, _LETTERS, max_lines=2, placeholder="…"))
-        axes.set_title(_plain(above), fontsize=6, pad=3)
+        axes.set_title(plain(above), fontsize=6, pad=3)
     return figure
 
 
@@ -56,16 +56,20 @@ def _is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.ndim in (2, 3) and value.dtype == np.uint8
 
 
-def _draw(axes: Any, content: Any) -> None:
-    if not isinstance(content, str):
+def draw(axes: Any, content: Any) -> None:
+    """A picture or a text, or the first of several; a picture that cannot be decoded says so."""
+    if isinstance(content, (list, tuple)):
+        content = next(iter(content), "")
+    if isinstance(content, bytes) or _is_array(content):
         try:
             axes.imshow(as_array(content, _SIDE), cmap="gray", vmin=0, vmax=255)
             return
         except BrokenRecord:
             content = "cannot be decoded"
-    text = "\n".join(textwrap.wrap(content, _LETTERS)[:6])
-    axes.text(0.5, 0.5, _plain(text), ha="center", va="center", fontsize=7, transform=axes.transAxes)
+    text = "\n".join(textwrap.wrap(str(content), _LETTERS)[:6])
+    axes.text(0.5, 0.5, plain(text), ha="center", va="center", fontsize=7, transform=axes.transAxes)
 
 
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")  # not mathematics
+def plain(text: str) -> str:
+    """A text of which matplotlib takes no part for mathematics."""
+    return text.replace("$", r"\$")

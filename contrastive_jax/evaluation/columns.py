@@ -11,7 +11,7 @@ from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Bool, Float, Int
 
 
 def column(source: Source, name: str) -> Any:
@@ -20,6 +20,31 @@ def column(source: Source, name: str) -> Any:
         return source.column(name)
     except KeyError:
         raise InputError(f"{source.name} has no field {name!r}, which an evaluator asks for") from None
+
+
+def single(source: Source, name: str) -> Sequence[Any]:
+    """A field that holds one value, not several; InputError where a record holds a list."""
+    values = column(source, name)
+    several = next((number for number, value in enumerate(values) if _is_several(value)), None)
+    if several is not None:
+        raise InputError(f"{source.name}, record {several}: {name!r} is a list, and one value is asked for")
+    return values
+
+
+def labels(source: Source, name: str) -> Sequence[Any]:
+    """A field that holds one value in every record; InputError where one has none."""
+    values = single(source, name)
+    missing = np.flatnonzero(~there(values))
+    if len(missing):
+        raise InputError(
+            f"{source.name}, record {missing[0]}: it has no {name!r}; ?keep={name} leaves such records out"
+        )
+    return values
+
+
+def there(values: Sequence[Any]) -> Bool[np.ndarray, " n"]:
+    """Which of a field's values are one: an absent one is None or an empty text."""
+    return np.array([value is not None and not (isinstance(value, str) and not value) for value in values])
 
 
 def numbers(source: Source, name: str) -> Float[np.ndarray, " n"]:
@@ -39,3 +64,7 @@ def numbered(values: Sequence[Any]) -> tuple[list[Any], Int[np.ndarray, " n"]]:
     known = sorted(set(values), key=lambda value: (type(value).__name__, value))
     place = {value: number for number, value in enumerate(known)}
     return known, np.array([place[value] for value in values], int)
+
+
+def _is_several(value: Any) -> bool:
+    return isinstance(value, (list, tuple, dict)) or getattr(value, "ndim", 0) > 0

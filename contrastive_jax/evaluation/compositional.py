@@ -10,7 +10,7 @@ import numpy as np
 
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column, numbered, numbers
+from contrastive_jax.evaluation.columns import column, labels, numbered, numbers, single
 from contrastive_jax.evaluation.embedding import Shown
 from contrastive_jax.evaluation.libraries import library
 
@@ -53,8 +53,9 @@ class CaptionChoice:
         return (self.source,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
-        wrong = [[v] if isinstance(v, str) else list(v) for v in column(source, self.false)]
-        empty = next((number for number, texts in enumerate(wrong) if not any(texts)), None)
+        lists = ([v] if isinstance(v, str) or v is None else v for v in column(source, self.false))
+        wrong = [[text for text in texts if text] for texts in lists]
+        empty = next((number for number, texts in enumerate(wrong) if not texts), None)
         if empty is not None:
             raise InputError(f"{source.name}, record {empty}: {self.false!r} holds no false sentence")
         owner = np.repeat(np.arange(len(source)), [len(texts) for texts in wrong])
@@ -153,7 +154,7 @@ class PictureChoice:
         true = self._truth(source)
         if true.all() or not true.any():
             raise InputError(f"{source.name}: {self.label!r} is the same in all records: there is no choice")
-        texts, sentences = numbered(column(source, self.sentence))
+        texts, sentences = numbered(labels(source, self.sentence))
         near = _dots(embed(self.examples, source), embed.texts(self.prompts, texts)[sentences])
         shares = []
         for number in range(len(texts)):
@@ -186,7 +187,7 @@ def _by_group(
     """The share of all records; and of each group's, and the mean of those."""
     yield name, float(right.mean())
     if group is not None:
-        names, places = numbered(column(source, group))
+        names, places = numbered(single(source, group))
         shares = [float(right[places == number].mean()) for number in range(len(names))]
         yield from ((f"{name}/{value}", share) for value, share in zip(names, shares))
         yield f"{name}/mean", float(np.mean(shares))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.evaluation.cells import draw, plain
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.evaluation.retrieval import Retrieval
 
@@ -57,16 +56,14 @@ def _show(axes: Any, content: Any, right: bool | None) -> None:
         content = content[0]
     if isinstance(content, str):
         colour = {None: "black", True: "tab:green", False: "grey"}[right]
-        text = "\n".join(textwrap.wrap(content, 24)[:4]).replace("$", r"\$")  # not mathematics
+        text = plain("\n".join(textwrap.wrap(content, 24)[:4]))
         axes.text(
             0.98, 0.5, text, ha="right", va="center", fontsize=8, color=colour, transform=axes.transAxes
         )
         return
-    if isinstance(content, bytes):
-        content = np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((64, 64)))
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
-    axes.imshow(content, cmap="gray_r")
+    draw(axes, content)
     colour, width = {None: ("black", 0.8), True: ("tab:green", 3.0), False: ("lightgrey", 0.8)}[right]
     for spine in axes.spines.values():
         spine.set(edgecolor=colour, linewidth=width)

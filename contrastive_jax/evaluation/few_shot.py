@@ -10,7 +10,7 @@ import numpy as np
 
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column, numbered
+from contrastive_jax.evaluation.columns import numbered, single
 from contrastive_jax.evaluation.labelled import Chosen, chosen, pixels, unit_rows
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class FewShot:
         """
         groups = np.zeros(len(known.records), int)
         if self.within is not None:
-            groups = numbered(column(known.source, self.within))[1]
+            groups = numbered(single(known.source, self.within))[1]
         pools = []
         for group in np.unique(groups):
             members = [

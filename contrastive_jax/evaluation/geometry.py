@@ -13,7 +13,8 @@ import numpy as np
 from contrastive_jax.data.records import Source
 from contrastive_jax.distributed.rows import place_everywhere
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column, numbered
+from contrastive_jax.evaluation.columns import labels, numbered
+from contrastive_jax.evaluation.nearest import dots
 from contrastive_jax.similarity import Scores, logsumexp
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Geometry:
             a, b = found[self.rows], found[self.columns]
             yield "alignment", float(np.mean(np.sum((a - b) ** 2, axis=1)))
             yield "modality_gap", float(np.linalg.norm(a.mean(axis=0) - b.mean(axis=0)))
-        classes = None if self.label is None else numbered(column(source, self.label))[1]
+        classes = None if self.label is None else numbered(labels(source, self.label))[1]
         for name, z in found.items():
             with jax.set_mesh(embed.mesh):
                 placed = place_everywhere(embed.mesh, z)
@@ -106,5 +107,5 @@ def uniformity(z: Float[Array, "n d"]) -> Float[Array, ""]:
 
 
 def _distances(rows, columns, shared) -> Scores:
-    squared = rows["square"][:, None] + columns["square"][None, :] - 2 * rows["z"] @ columns["z"].T
+    squared = rows["square"][:, None] + columns["square"][None, :] - 2 * dots(rows["z"], columns["z"])
     return Scores(-2 * squared, rows["position"][:, None] != columns["position"][None, :])

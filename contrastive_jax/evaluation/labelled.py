@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from contrastive_jax.data.examples import evaluate_view
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column, numbered
+from contrastive_jax.evaluation.columns import labels, numbered
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -25,21 +26,19 @@ class Chosen(NamedTuple):
     classes: Int[np.ndarray, " n"]
     names: list[Any]
 
-    def some(self, places: Int[np.ndarray, " m"]) -> Chosen:
-        return self._replace(records=self.records[places], classes=self.classes[places])
-
 
 def chosen(source: Source, label: str, limit: int | None = None, seed: int = 0) -> Chosen:
     """All records of a source, or `limit` of them, drawn without repetition and in the source's order.
 
-    Raises InputError for a source without that field, or with fewer than two classes.
+    Raises InputError for a source without that field, a record that lacks it, or fewer than two classes.
     """
-    names, classes = numbered(column(source, label))
-    if len(names) < 2:
-        raise InputError(f"{source.name} has {len(names)} classes of {label}: give two or more")
+    names, classes = numbered(labels(source, label))
     records = np.arange(len(source))
     if limit is not None and limit < len(records):
         records = np.sort(np.random.default_rng(seed).choice(len(records), limit, replace=False))
+    if (count := len(np.unique(classes[records]))) < 2:
+        some = "" if len(records) == len(source) else f" among the {limit} records that are drawn"
+        raise InputError(f"{source.name} has {count} classes of {label}{some}: give two or more")
     return Chosen(source, records, classes[records], names)
 
 
@@ -54,8 +53,16 @@ def same_classes(train: Chosen, test: Chosen) -> Chosen:
 
 
 def pixels(embed: Embedder, branch: str, records: Chosen) -> Float[np.ndarray, "n p"]:
-    """What the branch's view makes of the records, flat, each value in 0..1."""
-    shown = evaluate_view(records.source, embed.view(branch), records.records)
+    """The raw pictures that the branch's view sees, flat, each value in 0..1, whatever it makes of levels.
+
+    Raises InputError for a view of texts.
+    """
+    view = embed.view(branch)
+    if getattr(view, "std", ()):
+        view = dataclasses.replace(view, mean=(), std=())
+    if view.structure().dtype != np.uint8:
+        raise InputError(f"pixels=True: the branch {branch!r} reads no pictures")
+    shown = evaluate_view(records.source, view, records.records)
     return shown.reshape(len(shown), -1).astype(np.float32) / 255
 
 

@@ -32,8 +32,10 @@ def _ranked(name: str, queries: tuple[str, ...], corpus: tuple[str, ...], depth:
     return BASELINES[name](list(queries), list(corpus), depth)
 
 
-def check_baselines(names: Sequence[str]) -> None:
-    """Raises InputError for a baseline that is not there."""
+def check_baselines(names: Sequence[str], fusion: str | None = None) -> None:
+    """Raises InputError for a baseline that is not there, or a fusion with none."""
+    if fusion is not None and not names:
+        raise InputError(f"fusion={fusion!r}: with what? name one of the baselines {', '.join(BASELINES)}")
     for name in names:
         if name not in BASELINES:
             raise InputError(f"baselines={name!r}: unknown; {nearest(name, BASELINES)}")

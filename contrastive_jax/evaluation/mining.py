@@ -7,7 +7,7 @@ false negatives); the rank window is older, as in Zhan et al. 2021, arXiv 2104.0
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,8 +18,6 @@ from contrastive_jax.evaluation.nearest import search
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
-
-    from contrastive_jax.data.views import Text
 
 _QUERIES_AT_ONCE = 4096
 
@@ -123,17 +121,6 @@ class Documents:
 def alike(text: str) -> str:
     """What is the same for texts that differ in case or blanks alone."""
     return " ".join(text.casefold().split())
-
-
-def seen_text(view: Text, values: Sequence[Any]) -> str:
-    """The text that a view makes of its fields' values when nothing is drawn."""
-    parts = []
-    for value in values:
-        if isinstance(value, (list, tuple)):
-            strings = [item for item in value if isinstance(item, str)]
-            value = " ".join(filter(None, strings)) if view.join else next(iter(strings), "")
-        parts.append(value if isinstance(value, str) else "")
-    return " ".join(filter(None, parts))
 
 
 @dataclass

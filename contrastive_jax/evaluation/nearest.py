@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
@@ -13,9 +14,7 @@ from contrastive_jax.distributed.rows import place_everywhere
 from contrastive_jax.similarity import Scores, top_k
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int, Shaped
-
-METRICS = ("dot", "euclidean")
+    from jaxtyping import Array, Float, Int, Shaped
 
 
 def nearest_neighbours(
@@ -56,6 +55,11 @@ def _side(z: Float[np.ndarray, "n d"], metric: str) -> dict[str, np.ndarray]:
     return {"z": z} | ({"square": np.sum(z * z, axis=1)} if metric == "euclidean" else {})
 
 
+def dots(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    """All with all in full float32: accelerators would round the factors, and near ones change places."""
+    return jnp.matmul(a, b.T, precision="highest")
+
+
 @partial(jax.jit, static_argnums=2)
 def _search(rows, columns, k):
     best = top_k(_scores, rows, columns, k=k)
@@ -63,7 +67,7 @@ def _search(rows, columns, k):
 
 
 def _scores(rows, columns, shared):
-    scores = rows["z"] @ columns["z"].T
+    scores = dots(rows["z"], columns["z"])
     if "square" in rows:
         scores = 2 * scores - rows["square"][:, None] - columns["square"][None, :]
     mask = None

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import lexical
-from contrastive_jax.evaluation.columns import column, numbered
+from contrastive_jax.evaluation.columns import numbered, single
 from contrastive_jax.evaluation.embedding import Shown
 from contrastive_jax.evaluation.nearest import search
-from contrastive_jax.evaluation.rankings import FUSIONS, Ranking, first_right, fuse
+from contrastive_jax.evaluation.rankings import Ranking, check_fusion, first_right, fuse
 from contrastive_jax.evaluation.scripts import script_of
+from contrastive_jax.evaluation.texts import seen_texts
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -67,13 +69,10 @@ class Pairs:
     weight: float = 0.5
 
     def __post_init__(self):
-        lexical.check_baselines(self.baselines)
-        if self.fusion is not None and self.fusion not in FUSIONS:
-            raise InputError(f"fusion={self.fusion!r}: give one of {', '.join(FUSIONS)}, or None")
-        if not 0 <= self.weight <= 1:
-            raise InputError(f"weight={self.weight}: give a share from 0 to 1")
-        if min(self.at, default=1) < 1 or self.depth < 1:
-            raise InputError(f"at={self.at}, depth={self.depth}: give numbers of answers, 1 or more")
+        lexical.check_baselines(self.baselines, self.fusion)
+        check_fusion(self.fusion, self.weight)
+        if min(self.at, default=1) < 1 or self.depth < max(self.at, default=1):
+            raise InputError(f"at={self.at}, depth={self.depth}: give numbers of answers, from 1 to depth")
         if self.candidates is not None and self.candidates < 2:
             raise InputError(f"candidates={self.candidates}: give 2 or more, or None")
 
@@ -94,6 +93,10 @@ class Pairs:
             _Side.of(embed, branch, source, field)
             for branch, field in ((self.queries, self.query_text), (self.answers, self.answer_text))
         ]
+        for side, branch in zip(sides, self.branches):
+            if side.texts is None and (self.baselines or self.by_script):
+                key = "baselines" if self.baselines else "by_script"
+                raise InputError(f"{key}={getattr(self, key)}: it needs texts, and {branch!r} reads none")
         pools, figures = self._pools(source), {}
         ways = [("", *sides)] + ([("backwards/", *sides[::-1])] if self.both_ways else [])
         for way, asked, answered in ways:
@@ -106,7 +109,7 @@ class Pairs:
     def _pools(self, source: Source) -> list[Pool]:
         names, numbers = [""], np.zeros(len(source), int)
         if self.group is not None:
-            names, numbers = numbered(column(source, self.group))
+            names, numbers = numbered(single(source, self.group))
         pools, rng = [], np.random.default_rng(self.seed)
         for number, name in enumerate(names):
             records = np.flatnonzero(numbers == number)
@@ -171,30 +174,22 @@ class Pairs:
 
 
 class _Side(NamedTuple):
-    """One side of the pairs: embeddings, a number for each different content, and the contents."""
+    """One side of the pairs: embeddings, a number for each different text, and the texts; pictures have
+    none, and each is another."""
 
     z: Float[np.ndarray, "n d"]
     ids: Int[np.ndarray, " n"]
-    texts: Sequence[Any]
+    texts: Sequence[str] | None
 
     @classmethod
     def of(cls, embed: Embedder, branch: str, source: Source, field: str | None) -> _Side:
-        under = embed.view(branch).field
-        shown = source if field in (None, under) else Shown(source, field, under)
-        try:
-            texts = [_text(value, embed.view(branch)) for value in shown.column(under)]
-        except KeyError:  # not a column: a picture
-            texts = None
-        if texts is None or not all(isinstance(text, str) for text in texts):
-            return cls(embed(branch, shown), np.arange(len(source)), [""] * len(source))
-        return cls(embed(branch, shown), numbered(texts)[1], texts)
-
-
-def _text(value: Any, view: Any) -> Any:
-    """What a text view reads of a field: of a list the first text, or all of them joined."""
-    if not isinstance(value, list | tuple) or not value:
-        return value
-    return " ".join(value) if getattr(view, "join", False) else value[0]
+        view = embed.view(branch)
+        shown = source if field in (None, view.field) else Shown(source, field, view.field)
+        z = embed(branch, shown)
+        if not isinstance(view, Text):
+            return cls(z, np.arange(len(source)), None)
+        texts = seen_texts(shown, view, view.fields if shown is source else (view.field,))
+        return cls(z, numbered(texts)[1], texts)
 
 
 def _size(pool: Pool) -> int:

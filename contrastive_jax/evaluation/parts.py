@@ -15,7 +15,7 @@ from contrastive_jax.data.shards import write_atomically
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embeddings import Embeddings, Part, write
 from contrastive_jax.evaluation.quantization import Range, quantize, restore
-from contrastive_jax.evaluation.stored_search import nearest, over_blocks, recall
+from contrastive_jax.evaluation.stored_search import nearest, over_blocks, recall, rows_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -111,8 +111,9 @@ def put_together(
     Raises:
         InputError: there is no record at all.
     """
-    files = [file for file in map(Embeddings, sorted(folder.glob("*.parquet"))) if len(file)]
-    broken = sum(len(Embeddings(file).metadata["broken"]) for file in sorted(folder.glob("*.parquet")))
+    every = [Embeddings(file) for file in sorted(folder.glob("*.parquet"))]
+    broken = sum(len(file.metadata["broken"]) for file in every)
+    files = [file for file in every if len(file)]
     exact = Parts(files)
     if not files:
         raise InputError(f"{plan['source']}: not one of its {broken} records can be read")
@@ -141,10 +142,7 @@ def _recalls(exact: Parts, stored: Parts, mesh: Any) -> dict[str, float | None]:
     if stored.dtype == "float32" or not k:
         return {"recall@10": 1.0}
     own = np.asarray(spread(len(exact), QUERIES))
-    queries = np.zeros((len(own), exact.dimensions), np.float32)
-    for start, z in exact.blocks():
-        inside = (own >= start) & (own < start + len(z))
-        queries[inside] = z[own[inside] - start]
+    queries = rows_of(exact.blocks(), own)
     right = nearest(exact, queries, k, mesh, own)[1]
 
     def measured(rows):

@@ -23,6 +23,14 @@ class Ranking(NamedTuple):
     scores: Float[np.ndarray, "n k"]
 
 
+def check_fusion(how: str | None, weight: float) -> None:
+    """Raises InputError for another `how` than FUSIONS has (None: no fusion), or a weight outside 0..1."""
+    if how not in (None, *FUSIONS):
+        raise InputError(f"fusion={how!r}: give one of {', '.join(FUSIONS)}")
+    if not 0 <= weight <= 1:
+        raise InputError(f"weight={weight}: give a share from 0 to 1")
+
+
 def fuse(first: Ranking, second: Ranking, how: str, weight: float = 0.5) -> Ranking:
     """One ranking of two, as deep as the deeper one; an answer that one of them lacks scores 0 there.
 
@@ -30,12 +38,9 @@ def fuse(first: Ranking, second: Ranking, how: str, weight: float = 0.5) -> Rank
     the sum of the two scores, each brought to 0..1 by the query's least and greatest, the first one
     times `weight` and the second times 1 - `weight`. Of equal scores the lower number comes first.
 
-    Raises InputError for another `how`, or a weight outside 0..1.
+    Raises InputError as `check_fusion`.
     """
-    if how not in FUSIONS:
-        raise InputError(f"fusion={how!r}: give one of {', '.join(FUSIONS)}")
-    if not 0 <= weight <= 1:
-        raise InputError(f"weight={weight}: give a share from 0 to 1")
+    check_fusion(how, weight)
     shares = (1.0, 1.0) if how == "reciprocal_rank" else (weight, 1 - weight)
     worth = _reciprocal if how == "reciprocal_rank" else _min_max
     depth = max(first.answers.shape[1], second.answers.shape[1])

@@ -12,7 +12,7 @@ import numpy as np
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column
+from contrastive_jax.evaluation.columns import column, labels, single, there
 from contrastive_jax.evaluation.nearest import search
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Retrieval:
     """Recall at k in both directions: the share of queries with a right answer among their k nearest.
 
     rows, columns: branches; the metric `rows_to_columns/R@k` has queries of the first. right: fields of a
-    record; an answer is right when it equals the query's in any of them.
+    record; an answer is right when it equals the query's in any of them, which both have.
 
     Without more, every record is a query and an answer. several: a branch whose view reads a list of texts,
     such as the five captions of a picture; each of them is a query and an answer. once: branches of which
@@ -109,30 +109,28 @@ class Retrieval:
         right = np.zeros(places.shape, bool)
         for name in self.right:
             asked, given = (
-                np.asarray(column(items.source, name))[items.numbers] for items in (queries, corpus)
+                np.asarray(single(items.source, name))[items.numbers] for items in (queries, corpus)
             )
-            right |= asked[:, None] == given[places]
-        there = places >= 0
-        return Found(queries.numbers, np.where(there, corpus.numbers[places], -1), right & there)
+            right |= (asked[:, None] == given[places]) & there(given)[places]
+        found = places >= 0
+        return Found(queries.numbers, np.where(found, corpus.numbers[places], -1), right & found)
 
     def items(self, embed: Embedder, source: Source, branch: str) -> Items:
         """What a branch has to offer of a source."""
         if self.group is not None:
-            return Items(source, self._records(embed, source, branch))
+            return Items(source, self._members(embed, source, branch))
         if branch == self.several:
             source = spread(source, embed.view(branch).field)
         numbers = np.arange(len(source))
         if branch in self.once:
-            numbers = np.sort(np.unique(np.asarray(column(source, self.right[0])), return_index=True)[1])
+            numbers = np.sort(np.unique(np.asarray(labels(source, self.right[0])), return_index=True)[1])
         return Items(source, numbers)
 
-    def _records(self, embed: Embedder, source: Source, branch: str) -> Int[np.ndarray, " n"]:
-        if self.group is None:
-            return np.arange(len(source))
+    def _members(self, embed: Embedder, source: Source, branch: str) -> Int[np.ndarray, " n"]:
         members = {b: embed.view(b).member for b in self.branches}
-        values = np.asarray(column(source, self.group))
+        values = np.asarray(labels(source, self.group))
         order = np.argsort(values, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(values[order]) != 0])
+        starts = np.flatnonzero(np.r_[True, values[order][1:] != values[order][:-1]])
         sizes = np.diff(np.r_[starts, len(order)])
         starts = starts[sizes > max(members.values())]
         if not len(starts):

@@ -10,7 +10,7 @@ import numpy as np
 
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column, numbered, numbers
+from contrastive_jax.evaluation.columns import numbered, numbers, single
 from contrastive_jax.evaluation.embedding import Shown
 from contrastive_jax.evaluation.libraries import library
 
@@ -59,7 +59,7 @@ class SentenceSimilarity:
         similar = cosines(a, b)
         if not _varied(scores):
             raise InputError(f"{source.name}: {self.score} is the same in all records: nothing correlates")
-        names, groups = numbered(column(source, self.group)) if self.group else ([], np.zeros(len(scores)))
+        names, groups = numbered(single(source, self.group)) if self.group else ([], np.zeros(len(scores)))
         for measure, correlation in (("spearman", stats.spearmanr), ("pearson", stats.pearsonr)):
             yield measure, _of(correlation, similar, scores)
             values = {}

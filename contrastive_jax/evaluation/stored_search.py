@@ -48,6 +48,15 @@ def scores_of(
     return scores
 
 
+def rows_of(blocks: Blocks, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n d"]:
+    """The embeddings of these rows."""
+    found: dict[int, np.ndarray] = {}
+    for start, z in blocks:
+        inside = rows[(rows >= start) & (rows < start + len(z))].tolist()
+        found |= {row: z[row - start] for row in inside}
+    return np.stack([found[row] for row in rows.tolist()])
+
+
 def over_blocks(
     blocks: Blocks,
     queries: Float[np.ndarray, "n d"],

@@ -1,4 +1,4 @@
-"""The measures of trec_eval, computed by its binding, and its run files."""
+"""The measures of trec_eval, computed by its binding, and the run files that it reads."""
 
 from __future__ import annotations
 
@@ -40,12 +40,13 @@ def measure(run: Run, qrels: Qrels, measures: Sequence[str]) -> dict[str, float]
     return figures
 
 
-def check_measures(measures: Sequence[str]) -> None:
-    """Raises InputError for one that is not known, or for none."""
+def check_measures(measures: Sequence[str], depth: int) -> None:
+    """Raises InputError for one that is not known or looks below `depth` answers, or for none."""
     if not measures:
         raise InputError("measures=(): name at least one, such as nDCG@10")
     for name in measures:
-        _parsed(name)
+        if (_parsed(name)[1] or 0) > depth:
+            raise InputError(f"measures={name!r} looks deeper than the depth={depth} answers that are found")
 
 
 def first_of(run: Run, k: int) -> dict[str, dict[str, float]]:
@@ -81,20 +82,6 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
         partial.replace(path)
     except OSError as error:
         raise InputError(f"run_file {path}: cannot be written ({error.strerror})") from error
-
-
-def read_run(path: str | Path) -> dict[str, dict[str, float]]:
-    """What a run file says."""
-    run: dict[str, dict[str, float]] = {}
-    for number, line in enumerate(Path(path).read_text().splitlines(), 1):
-        try:
-            query, _, document, _, score, _ = line.split()
-            run.setdefault(query, {})[document] = float(score)
-        except ValueError:
-            raise InputError(
-                f"{path}, line {number}: not `query Q0 document rank score tag`: {line[:60]!r}"
-            ) from None
-    return run
 
 
 def _parsed(name: str) -> tuple[str, int | None]:

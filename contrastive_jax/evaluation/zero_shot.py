@@ -1,4 +1,4 @@
-"""Zero-shot classification: each class is the mean of its prompts' embeddings."""
+"""Zero-shot classification: each class is the mean of its prompts' embeddings, each of unit length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column
+from contrastive_jax.evaluation.columns import column, labels, single
+from contrastive_jax.evaluation.labelled import unit_rows
 from contrastive_jax.evaluation.nearest import nearest_neighbours
 
 if TYPE_CHECKING:
@@ -56,20 +57,20 @@ class ZeroShot:
         return (self.source,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
-        labels = np.asarray(column(source, self.label))
-        names, counts = np.unique(labels, return_counts=True)
+        read = single if "" in self.ignore else labels
+        given = np.asarray(read(source, self.label))
+        names, counts = np.unique(given, return_counts=True)
         names = [n for n, count in zip(names, counts) if count >= self.at_least and str(n) not in self.ignore]
         if len(names) < 2:
             raise InputError(
                 f"{source.name} has {len(names)} classes of {self.label} with {self.at_least} records"
             )
-        indices = np.flatnonzero(np.isin(labels, names))
-        truth = np.searchsorted(names, labels[indices])
-        called = self._called(source, labels, names)
+        indices = np.flatnonzero(np.isin(given, names))
+        truth = np.searchsorted(names, given[indices])
+        called = self._called(source, given, names)
         prompts = [template.replace("{}", name) for name in called for template in self.templates]
-        classes = embed.texts(self.prompts, prompts).reshape(len(names), len(self.templates), -1)
-        classes = classes.mean(axis=1)
-        classes /= np.maximum(np.linalg.norm(classes, axis=1, keepdims=True), 1e-12)
+        each = unit_rows(embed.texts(self.prompts, prompts))
+        classes = unit_rows(each.reshape(len(names), len(self.templates), -1).mean(axis=1))
         guess = nearest_neighbours(embed(self.examples, source, indices), classes, 1, embed.mesh)[:, 0]
         right = guess == truth
         yield "accuracy", float(right.mean())
@@ -77,10 +78,10 @@ class ZeroShot:
         yield "majority", float(np.bincount(truth).max() / len(truth))
         yield "classes", len(names)
 
-    def _called(self, source: Source, labels: np.ndarray, names: list) -> list[str]:
+    def _called(self, source: Source, given: np.ndarray, names: list) -> list[str]:
         """What prompts call each class."""
         if self.names is None:
             return [str(name) for name in names]
-        given = column(source, self.names)
-        found = [given[int(np.flatnonzero(labels == name)[0])] for name in names]
+        words = column(source, self.names)
+        found = [words[int(np.flatnonzero(given == name)[0])] for name in names]
         return [str(value if isinstance(value, str) or not len(value) else value[0]) for value in found]

@@ -67,8 +67,12 @@ def write_run(folder, seed=0):
     """The run's folder, with a checkpoint of step 2 and one of step 4 that differs."""
     write_pairs(folder)
     (folder / "config.py").write_text(CONFIG.format(folder=folder))
-    stored = load(str(folder / "config.py"), [("seed", str(seed))], Config)
-    run = folder / "run"
+    return write_untrained(folder / "run", str(folder / "config.py"), seed)
+
+
+def write_untrained(run, config, seed=0):
+    """The same of any config."""
+    stored = load(config, [("seed", str(seed))], Config)
     run.mkdir()
     (run / "config.json").write_text(stored.to_json())
     experiment = Experiment(build(stored, Config), jax.devices()[:1])

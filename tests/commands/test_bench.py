@@ -5,6 +5,8 @@ import json
 import pytest
 from refusals import GLYPHS, refused
 
+from contrastive_jax.data.reading import ReaderFailed
+
 LOSS = ["bench", "loss", "--batch", "48", "--dim", "8"]
 STEP = ["bench", "step", "--config", GLYPHS]
 INPUT = ["bench", "input"]
@@ -139,3 +141,24 @@ def test_a_table_for_people(in_process):
     assert code == 0
     for word in ("fraction_of_matmul", "GFLOP/s", "MiB" if "MiB" in out else "KiB", "against", "dense"):
         assert word in out
+
+
+def test_input_of_a_field_that_is_not_there(in_process):
+    line = [*INPUT, "--config", GLYPHS, "--workers", "0", "--config.data.views.text.field=txt"]
+    refused(in_process(*line), "a text view reads the field 'txt', and glyphs has none")
+
+
+def test_readers_that_die_under_the_input_are_named(in_process, monkeypatch):
+    def dies(*arguments, **keywords):
+        raise ReaderFailed("source glyphs: worker 1 of 1 was ended by SIGKILL")
+
+    monkeypatch.setattr("contrastive_jax.benchmarks.inputs.measure", dies)
+    refused(in_process(*INPUT, "--config", GLYPHS), "worker 1 of 1 was ended by SIGKILL", code=1)
+
+
+def test_no_room_for_made_up_pictures(in_process, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("contrastive_jax.benchmarks.pictures.write_tars", full)
+    refused(in_process(*INPUT), "No space left on device; set TMPDIR to another", code=1)

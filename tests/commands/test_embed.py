@@ -3,6 +3,10 @@
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -110,6 +114,39 @@ def test_what_was_done_before_a_signal_is_kept(in_process, line, expected, tmp_p
     ((_, z),) = Embeddings(output).blocks()
     np.testing.assert_allclose(z, expected, atol=1e-6)
     refused(in_process(*line, "--output", str(output), "--dtype", "int8"), "dtype: int8 here, float32 there")
+
+
+@pytest.mark.slow
+@pytest.mark.command
+def test_a_killed_process_ends_in_the_file_of_an_undisturbed_one(command, caches, line, tmp_path):
+    """SIGKILL twice, in the middle of parts; what was there by then is not made again."""
+    spec = line[line.index("--source") + 1]
+    line[line.index("--source") + 1] = " + ".join([spec] * 20)  # 200 parts, so that no kill comes too late
+    line += ["--part", "4", "--batch", "4", "--dtype", "int8", "--output"]
+    straight, output = tmp_path / "straight.parquet", tmp_path / "killed.parquet"
+    code, _, err = command(*line, straight)
+    assert code == 0, err
+    program = Path(sys.executable).with_name("contrastive-jax")
+    parts, environment = (
+        tmp_path / "killed.parquet.parts",
+        {**os.environ, **caches, "JAX_NUM_CPU_DEVICES": "1"},
+    )
+    times = {}
+    for wanted in (3, 60):
+        process = subprocess.Popen([program, *line, output], env=environment, stderr=subprocess.PIPE)
+        while len(list(parts.glob("0*.parquet"))) < wanted:
+            assert process.poll() is None, process.communicate()[1]
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+        assert not output.exists()
+        assert all((parts / name).stat().st_mtime_ns == at for name, at in times.items())
+        times = {file.name: file.stat().st_mtime_ns for file in parts.glob("0*.parquet")}
+        assert wanted <= len(times) < 200
+    code, _, err = command(*line, output)
+    assert code == 0, err
+    assert output.read_bytes() == straight.read_bytes()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["killed.parquet", "straight.parquet"]
 
 
 def test_records_that_cannot_be_read_are_left_out_by_name(

@@ -1,17 +1,21 @@
 """`contrastive-jax search`: what it finds against brute force, which branch it takes, wrong input."""
 
 import json
+import os
 import shutil
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from refusals import refused
+from refusals import CONFIGS, refused
+from small_run import write_untrained
 
 from contrastive_jax import cli
+from contrastive_jax.data import docstrings
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.evaluation.embedding import Listed
+from contrastive_jax.evaluation.embeddings import Part, write
 from contrastive_jax.training.trained import open_trained
 
 pytestmark = pytest.mark.usefixtures("opened_once")
@@ -130,6 +134,38 @@ def test_an_index_of_something_else_is_refused(in_process, line, index, small, t
     refused(in_process(*asked, "x"), "the source has changed; embed again")
 
 
+def test_a_part_of_an_unfinished_file_is_no_index(in_process, line, tmp_path):
+    file = tmp_path / "000000.parquet"
+    part = Part(["k0"], np.zeros(1, np.int64), np.ones((1, 16), np.float32))
+    write(file, [part], {"dtype": "float32", "dimensions": 16, "broken": []})
+    refused(
+        in_process(*line, "--index", str(file), "--query-branch", "text", "x"), "is a part of a file that"
+    )
+
+
+def test_lists_of_texts_are_shown_by_their_first(in_process, line, small, tmp_path):
+    lines = [json.loads(one) for one in (small / "pairs.jsonl").read_text().splitlines()[:4]]
+    lists = [one | {"text": [f"first {n}", "second"], "image": str(small / one["image"])}
+             for n, one in enumerate(lines)]  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, lists)))
+    line[line.index("--source") + 1] = f"jsonl:{tmp_path}/pairs.jsonl"
+    asked = [*line, "--query-branch", "text", "--branch", "text", "--output", str(tmp_path / "s"), "first 2"]
+    code, out, err = in_process(*asked)
+    assert code == 0, err
+    assert out.splitlines()[1].split() == ["1", "1.000", "k2", "first", "2"]
+    assert (tmp_path / "s" / "search.png").stat().st_size > 1000
+
+
+def test_a_reader_that_went_away_is_no_traceback(in_process, line, capfd):
+    reading, writing = os.pipe()
+    os.close(reading)
+    os.dup2(writing, 1)
+    os.close(writing)
+    code = cli.main([*line, "--query-branch", "text", "x"])
+    assert code == 1
+    assert "contrastive-jax: whoever read the answer has gone" in capfd.readouterr().err
+
+
 def test_a_result_that_cannot_be_read_any_more_is_named(in_process, line, index, small, tmp_path):
     file = index("document")
     lines = (small / "pairs.jsonl").read_text().splitlines()
@@ -142,6 +178,30 @@ def test_a_result_that_cannot_be_read_any_more_is_named(in_process, line, index,
     first = found(asked)["results"][0]
     assert (first["key"], first["record"]) == ("k5", 5)
     assert "gone.png" in first["broken"]
+
+
+def test_functions_that_are_found_are_named_so_that_one_can_go_there(in_process, tmp_path, monkeypatch):
+    """The docstring model, untrained, on some of the packages that are installed here."""
+    monkeypatch.setenv("CONTRASTIVE_JAX_CACHE", str(tmp_path / "cache"))
+    some = [package for package in docstrings.packages() if package.name in ("textwrap", "json", "shutil")]
+    monkeypatch.setattr(docstrings, "packages", lambda: some)
+    run, output = (
+        write_untrained(tmp_path / "run", f"{CONFIGS}/code.py:small"),
+        str(tmp_path / "code.parquet"),
+    )
+    line = ["--workdir", str(run), "--source", "docstrings:all", "--batch", "64"]
+    code, _, err = in_process("embed", *line, "--branch", "code", "--output", output)
+    assert code == 0, err
+    code, out, err = in_process("search", *line[:2], "--index", output, "find an executable on the path")
+    assert code == 0, err
+    rows, places = out.splitlines()[1:11], out.splitlines()[11:21]
+    functions = {f"{f['module']}.{f['qualified_name']}": f for f in docstrings.Docstrings("all")}
+    for rank, (row, place) in enumerate(zip(rows, places), 1):
+        number, _, name, *words = row.split()
+        assert number == str(rank)
+        assert functions[name]["docstring"].startswith(" ".join(words).rstrip("…"))
+        assert place.split() == [str(rank), f"{functions[name]['file']}:{functions[name]['line']}"]
+    assert out.endswith("records of docstrings:all, branch code, step 4\n")
 
 
 @pytest.mark.parametrize(

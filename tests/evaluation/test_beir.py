@@ -10,7 +10,6 @@ from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import Beir
 from contrastive_jax.evaluation.collection import judged, read_qrels, read_texts
-from contrastive_jax.evaluation.trec import read_run
 
 EMBED = KnownEmbeddings({"text": Text()}, {"text": lambda record: hashed(record["text"])})
 PLANES = ["wings of a plane", "a wing in the wind", "the weather", "", "jet engine noise"]
@@ -64,7 +63,7 @@ def test_an_embedding_is_measured_beside_bm25_and_fused_with_it(planes, tmp_path
     assert found["bm25/MRR@10"] == 1.0
     assert found["bm25/nDCG@10"] < 1.0  # "wings" is another word to BM25
     assert found["fused_with_bm25/MRR@10"] == 1.0  # of weight 0 for the embedding
-    written = read_run(run_file)
+    written = pytrec_eval.parse_run(run_file.read_text().splitlines())
     assert {q: list(answers) for q, answers in written.items()} == {
         q: sorted(answers, key=answers.get, reverse=True) for q, answers in run.items()
     }
@@ -182,6 +181,8 @@ def test_wrong_settings_are_refused(planes):
         (dict(fusion="sum"), "fusion='sum'"),
         (dict(weight=2.0), "weight=2.0"),
         (dict(depth=0), "depth=0"),
+        (dict(depth=5, measures=("R@10",)), "'R@10' looks deeper than the depth=5"),
+        (dict(baselines=(), fusion="min_max"), "fusion='min_max': with what"),
         (dict(query_languages=("en",)), "give both, or neither"),
     ):
         with pytest.raises(InputError, match=message):

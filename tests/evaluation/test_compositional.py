@@ -35,7 +35,10 @@ def test_a_picture_chooses_its_sentence():
         "accuracy/mean": pytest.approx((1 / 3 + 1 / 2) / 2),
         "chance": pytest.approx((3 / 2 + 2 / 3) / 5),
     }
-    for wrong in ("", [], [""]):
+    padded = [record | {"false": ["none", "", None, "xy"]} for record in records[-1:]]
+    found = dict(CaptionChoice("image", "text").run(EMBED, Listed("padded", padded)))
+    assert found == {"accuracy": 0.0, "chance": pytest.approx(1 / 3)}
+    for wrong in ("", [], [""], None):
         source = Listed("made up", [records[0], records[1] | {"false": wrong}])
         with pytest.raises(InputError, match="record 1: 'false' holds no false sentence"):
             dict(CaptionChoice("image", "text").run(EMBED, source))

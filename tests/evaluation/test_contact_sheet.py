@@ -50,7 +50,7 @@ def test_right_answers_and_no_others_are_framed():
     rows = cells(figure, answers=2)
     assert [content(row[0]) for row in rows] == ["NAME 0", "NAME 1", "NAME 2", "NAME 3", "NAME 5"]
     for row, number in zip(rows, (0, 1, 2, 3, 5)):
-        assert content(row[1])[0, 0] == (number + 1) % n
+        assert content(row[1])[0, 0] == 255 - (number + 1) % n  # ink on paper
         assert [is_framed(axes) for axes in row] == [False, False, number % 2 == 0, False]
     assert min(drawn(figure)) > 50
 
@@ -74,8 +74,23 @@ def test_captioned_pictures_in_files(tmp_path):
         assert content(row[1])[0, 0, 0] == 80 * number
     images_first = Retrieval("image", "text", ("record",))
     figure = contact_sheet(images_first, embed, source)
-    assert [content(row[0]).shape for row in cells(figure, answers=3)] == [(64, 64, 3)] * 3
+    assert [content(row[0]).shape for row in cells(figure, answers=3)] == [(40, 60, 3)] * 3
     drawn(figure)
+
+
+def test_a_picture_that_cannot_be_decoded_says_so(monkeypatch):
+    """Records that a model has read may be drawn by another decoder, with limits of its own."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(buffer, format="png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    pictures = [buffer.getvalue(), buffer.getvalue()[:60]]
+    records = [{"record": i, "text": f"{i}", "image": pictures[i]} for i in range(2)]
+    views = {"text": Text(), "image": Photo()}
+    functions = dict.fromkeys(views, lambda record: np.eye(2)[record["record"]])
+    embed, retrieval = KnownEmbeddings(views, functions), Retrieval("text", "image", ("record",))
+    rows = cells(contact_sheet(retrieval, embed, Listed("made up", records)), answers=2)
+    assert [content(row[1]) for row in rows] == ["cannot be decoded"] * 2
+    assert all(is_framed(row[1]) for row in rows)
 
 
 def test_two_faces_of_a_character():
@@ -89,8 +104,8 @@ def test_two_faces_of_a_character():
     )
     rows = cells(figure, answers=1)
     for character, row in enumerate(rows):
-        np.testing.assert_array_equal(content(row[0]), pictures[2 * character])
-        np.testing.assert_array_equal(content(row[1]), pictures[2 * character + 1])
+        np.testing.assert_array_equal(content(row[0]), 255 - pictures[2 * character])
+        np.testing.assert_array_equal(content(row[1]), 255 - pictures[2 * character + 1])
         assert is_framed(row[1])
     assert len(rows) == 4
     drawn(figure)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.mining import Pairs, Rule, mine, seen_text
+from contrastive_jax.evaluation.mining import Pairs, Rule, mine
+from contrastive_jax.evaluation.texts import seen_text
 
 
 def negatives_of(scores, answers, positive, rule):

@@ -73,7 +73,7 @@ def test_pools_of_so_many_candidates():
     found = dict(drawn.run(EMBED, source))
     assert found["MRR"] == pytest.approx(np.mean(1 / np.array(ranks)))
     assert found["pool"] == 10
-    assert dict(evaluator(candidates=10, depth=1).run(EMBED, source))["MRR"] == pytest.approx(
+    assert dict(evaluator(candidates=10, depth=1, at=(1,)).run(EMBED, source))["MRR"] == pytest.approx(
         dict(evaluator(candidates=10).run(EMBED, source))["R@1"]
     )
 
@@ -115,6 +115,28 @@ def test_pictures_have_no_text():
     )
     source = Listed("pictures", [{"text": str(i), "image": np.full((2, 2), i, np.uint8)} for i in range(4)])
     assert dict(Pairs("a", "image").run(embed, source))["R@1"] == 1.0
+    for settings, message in (
+        (dict(baselines=("bm25",)), r"baselines=\('bm25',\)"),
+        (dict(by_script=True), "by_"),
+    ):
+        with pytest.raises(InputError, match=f"{message}.*'image' reads none"):
+            dict(Pairs("a", "image", **settings).run(embed, source))
+
+
+def test_a_view_of_several_fields_reads_them_all():
+    """Documents of one title are not the same text, to the measure and to the baselines."""
+    records = [{"title": "Notes", "body": f"on {word}", "doc": word} for word in ("wings", "engines", "rain")]
+    embed = KnownEmbeddings(
+        {"a": Text(), "b": Text(field="title", also=("body",))},
+        {"a": lambda r: hashed(r["text"]), "b": lambda r: hashed(f"{r['body']} otherwise")},
+    )
+    evaluator = Pairs("a", "b", query_text="doc", at=(1,), baselines=("bm25",))
+    found = dict(evaluator.run(embed, Listed("notes", records)))
+    table = np.array(
+        [[hashed(q["doc"]) @ hashed(f"{d['body']} otherwise") for d in records] for q in records]
+    )
+    assert found["R@1"] == pytest.approx(np.mean(table.argmax(axis=1) == np.arange(3))) != 1
+    assert found["bm25/R@1"] == 1.0
 
 
 def test_tfidf_is_scikit_learns_cosine():
@@ -167,6 +189,8 @@ def test_wrong_settings_are_refused():
         (dict(fusion="sum"), "fusion='sum'"),
         (dict(weight=-1.0), "weight"),
         (dict(at=(0,)), "at="),
+        (dict(at=(1, 10), depth=5), r"at=\(1, 10\), depth=5"),
+        (dict(fusion="min_max"), "fusion='min_max': with what"),
         (dict(candidates=1), "candidates=1"),
     ):
         with pytest.raises(InputError, match=message):

@@ -7,12 +7,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import StandardScaler
 
-from contrastive_jax.data.views import Glyph
+from contrastive_jax.data.views import Glyph, Photo, Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import FewShot, LinearProbe, Neighbours, linear_probe, neighbours
 from contrastive_jax.evaluation.embedding import Listed
 from contrastive_jax.evaluation.few_shot import accuracy
-from contrastive_jax.evaluation.labelled import chosen
+from contrastive_jax.evaluation.labelled import chosen, pixels
 from contrastive_jax.evaluation.neighbours import votes
 
 EMBED = KnownEmbeddings({"image": Glyph(size=8)}, {"image": lambda record: record["z"]})
@@ -182,3 +182,30 @@ def test_episodes_within_a_group_and_too_few_classes():
 def test_the_nearest_centroid_by_hand():
     z = np.array([[0.0, 0], [4, 0], [1, 0], [3, 0], [2.5, 0]])
     assert accuracy(z, np.array([[0], [1]]), np.array([[2, 4], [3, 3]])) == 0.75
+
+
+def test_records_that_cannot_be_told_apart_are_refused():
+    rare = Listed("rare", [{"z": np.eye(2)[i == 7], "label": int(i == 7)} for i in range(50)])
+    with pytest.raises(InputError, match="rare has 1 classes of label among the 3 records that are drawn"):
+        chosen(rare, "label", limit=3)
+    for absent in ("", None):
+        source = Listed("part", [*rare.records, {"z": np.ones(2), "label": absent}])
+        with pytest.raises(InputError, match="part, record 50: it has no 'label'"):
+            dict(Neighbours("image", k=1).run(EMBED, source))
+    lists = Listed("lists", [{"z": np.eye(2)[i], "label": [i]} for i in range(2)])
+    with pytest.raises(InputError, match="lists, record 0: 'label' is a list"):
+        dict(FewShot("image").run(EMBED, lists))
+
+
+def test_raw_pixels_are_raw_whatever_the_view_makes_of_them():
+    source = clusters(0, 12)
+    plain, normalized = (
+        KnownEmbeddings({"image": Photo(resolution=8, **levels)}, EMBED.functions)
+        for levels in ({}, dict(mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.9)))
+    )
+    found = [pixels(embed, "image", chosen(source, "label")) for embed in (plain, normalized)]
+    np.testing.assert_array_equal(*found)
+    assert 0 <= found[0].min() < found[0].max() <= 1
+    words = KnownEmbeddings({"image": Text()}, EMBED.functions)
+    with pytest.raises(InputError, match="pixels=True: the branch 'image' reads no pictures"):
+        dict(Neighbours("image", k=3, pixels=True).run(words, source))

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.rankings import Ranking, first_right, fuse, ranking_of
-from contrastive_jax.evaluation.trec import first_of, measure, read_run, run_of, write_run
+from contrastive_jax.evaluation.trec import first_of, measure, run_of, write_run
 
 SCORES = st.sampled_from([0.0, 0.5, 1.0, 1.0 + 1e-9, 2.0, -3.0])
 DOCUMENTS = [f"d{i}" for i in range(14)]
@@ -69,13 +69,9 @@ def test_by_hand():
 def test_a_run_file_says_what_the_run_said(tmp_path):
     run = {"q1": {"a": 0.1, "b": 1 / 3}, "q2": {"c": -2.5}}
     write_run(tmp_path / "deep" / "run.txt", run, "ours")
-    assert read_run(tmp_path / "deep" / "run.txt") == run
     assert (tmp_path / "deep" / "run.txt").read_text().splitlines()[0] == f"q1 Q0 b 1 {1 / 3!r} ours"
     with open(tmp_path / "deep" / "run.txt") as file:
         assert pytrec_eval.parse_run(file) == run
-    (tmp_path / "torn").write_text("q1 Q0 b 1 0.3 ours\nq1 Q0 b")
-    with pytest.raises(InputError, match="torn, line 2"):
-        read_run(tmp_path / "torn")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"run_file .*cannot be written"):
         write_run(tmp_path / "file" / "run.txt", run, "ours")

@@ -8,7 +8,7 @@ from known_embeddings import KnownEmbeddings, on_sphere
 
 from contrastive_jax.data.views import Glyph, Text
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation import nearest
+from contrastive_jax.evaluation import geometry, nearest
 from contrastive_jax.evaluation.embedding import Listed
 from contrastive_jax.evaluation.nearest import nearest_neighbours
 from contrastive_jax.evaluation.retrieval import Retrieval
@@ -149,6 +149,33 @@ def test_no_group_with_two_members_is_refused():
         dict(evaluator.run(faces(np.eye(3)), records(3, character=[1, 2, 3])))
 
 
+def test_groups_by_name_are_those_by_number():
+    z = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0], [0, 1, 1], [1, 0, 0]])
+    evaluator = Retrieval(rows="a", columns="b", right=("character",), group="character", at=(1, 2))
+    numbers, names = [9, 5, 7, 5, 7, 5], ["nine", "five", "seven", "five", "seven", "five"]
+    found = [dict(evaluator.run(faces(z), records(6, character=values))) for values in (numbers, names)]
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("absent", ["", None])
+def test_what_is_absent_equals_nothing(absent):
+    """Texts 0 and 1 find each other's picture; neither says which picture it is."""
+    source = records(3, picture=[absent, absent, "c"])
+    evaluator = Retrieval(rows="text", columns="image", right=("picture",), at=(1,))
+    found = dict(evaluator.run(embedder(np.eye(3), np.eye(3)[[1, 0, 2]]), source))
+    assert list(found.values()) == [1 / 3, 1 / 3]
+    for settings in (dict(once=("image",)), dict(group="picture")):
+        evaluator = Retrieval(rows="text", columns="image", right=("picture",), **settings)
+        with pytest.raises(InputError, match=r"record 0: it has no 'picture'; \?keep=picture leaves"):
+            dict(evaluator.run(embedder(np.eye(3), np.eye(3)), source))
+
+
+def test_a_list_is_no_value_to_compare():
+    source = records(2, tags=[["a"], ["a", "b"]])
+    with pytest.raises(InputError, match="record 0: 'tags' is a list"):
+        dict(Retrieval("text", "image", right=("tags",)).run(embedder(np.eye(2), np.eye(2)), source))
+
+
 def test_wrong_settings_are_refused():
     with pytest.raises(InputError, match=r"at=\(0, 1\)"):
         Retrieval(rows="a", columns="b", right=("record",), at=(0, 1))
@@ -182,3 +209,12 @@ def test_nothing_of_queries_times_corpus_is_built(devices):
     with jax.set_mesh(embedder(None, None, devices).mesh):
         compiled = nearest._search.lower(side, side, 10).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / devices / 10
+
+
+def test_products_are_formed_in_full_precision():
+    """A GPU's or TPU's own choice rounds the factors to 10 or 7 bits; the CPU's does not, so it is read."""
+    side = {"z": jnp.ones((2, 3)), "square": jnp.ones(2), "position": jnp.arange(2)}
+    for tile in (nearest._scores, geometry._distances):
+        equations = jax.make_jaxpr(lambda rows, columns, tile=tile: tile(rows, columns, {}))(side, side).eqns
+        (product,) = [equation for equation in equations if equation.primitive.name == "dot_general"]
+        assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}

@@ -1,6 +1,7 @@
 """Embeddings in files: what fewer bytes keep, search block by block, recall, kills between parts."""
 
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation.approximate import Approximate
 from contrastive_jax.evaluation.embeddings import Embeddings, Part, write
 from contrastive_jax.evaluation.parts import put_together, write_parts
 from contrastive_jax.evaluation.quantization import Range, quantize, restore
@@ -150,3 +152,49 @@ def test_damaged_files_are_refused(tmp_path):
     (tmp_path / "o.json").write_text(json.dumps({"metadata": {}, "keys": [], "records": []}))
     with pytest.raises(InputError, match="no embeddings"):
         Embeddings(tmp_path / "o.npy")
+
+
+def stored(folder, z):
+    output = folder / "e.parquet"
+    write(output, [Part([str(i) for i in range(len(z))], np.arange(len(z)), z)], {
+        "dtype": "float32", "dimensions": z.shape[1],
+    })  # fmt: skip
+    return Embeddings(output)
+
+
+class Blind:
+    """A graph that finds every record itself, and of the others only the `found` nearest."""
+
+    def __init__(self, z, found):
+        self.z, self.found = z, found
+
+    def __len__(self):
+        return len(self.z)
+
+    def search(self, queries, k):
+        rows = best(queries @ self.z.T, k)
+        distances = 1 - np.take_along_axis(queries @ self.z.T, rows, axis=1)
+        rows[:, self.found + 1 :], distances[:, self.found + 1 :] = 0, 0
+        return SimpleNamespace(keys=rows, distances=distances, counts=np.full(len(rows), self.found + 1))
+
+
+def test_a_graphs_recall_is_of_other_records(tmp_path):
+    """That a record finds itself says nothing; what a graph does not reach is no answer."""
+    z = unit(np.random.default_rng(0), 60)
+    index = Approximate(stored(tmp_path, z), MESH)
+    assert index.built
+    assert index.recall > 0.9
+    index._index = Blind(z, found=4)
+    assert index._measured(stored(tmp_path, z), MESH) == pytest.approx(4 / 10)
+    scores, rows = index.nearest(z[:3], 8)
+    assert (rows[:, :5] >= 0).all()
+    assert rows[:, 0].tolist() == [0, 1, 2]
+    assert (rows[:, 5:] == -1).all()
+    assert (scores[:, 5:] == -np.inf).all()
+
+
+def test_a_graph_that_cannot_be_kept_is_refused_in_words(tmp_path):
+    file = stored(tmp_path, unit(np.random.default_rng(0), 5))
+    (tmp_path / ".e.parquet.usearch.partial").mkdir()
+    with pytest.raises(InputError, match=r"--approximate: .*e\.parquet\.usearch cannot be written"):
+        Approximate(file, MESH)

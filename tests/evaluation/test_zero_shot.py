@@ -41,6 +41,23 @@ def test_a_class_is_the_direction_of_the_mean_of_its_prompts():
     assert found["accuracy"] == pytest.approx(3 / 5)
 
 
+def test_every_prompt_counts_alike_however_long_its_embedding():
+    prompts = {"a Greek": [9.0, 0.0], "b Greek": [0.0, 1.0], "a Latin": [0.0, 3.0], "b Latin": [0.0, 1.0]}
+    found = dict(ZeroShot(**SETTINGS, templates=("a {}", "b {}")).run(embedder(prompts.get), SOURCE))
+    assert found["accuracy"] == pytest.approx(3 / 5)  # of the longer Greek prompt alone, other ones
+    lengthy = {name: np.multiply(5, z) for name, z in prompts.items()}
+    assert dict(ZeroShot(**SETTINGS, templates=("a {}", "b {}")).run(embedder(lengthy.get), SOURCE)) == found
+
+
+def test_a_record_without_a_label_is_no_class_of_its_own():
+    records = [record | {"script": script} for record, script in zip(SOURCE.records, ["", *SCRIPTS[1:]])]
+    source = Listed("made up", records)
+    with pytest.raises(InputError, match="made up, record 0: it has no 'script'"):
+        dict(ZeroShot(**SETTINGS, templates=("a {}",)).run(embedder(), source))
+    ignoring = ZeroShot(**SETTINGS | {"ignore": ("Common", "")}, templates=("a {}",))
+    assert dict(ignoring.run(embedder(), source))["classes"] == 2
+
+
 def test_prompts_stand_in_the_field_that_their_view_reads():
     evaluator = ZeroShot(**SETTINGS, templates=("a {} of {{brackets}}",))
     assert dict(evaluator.run(embedder(field="caption"), SOURCE))["accuracy"] == pytest.approx(3 / 5)

@@ -27,14 +27,16 @@ def search(command: Parser) -> None:
     add_checkpoint(command)
     command.add_argument("query", type=filled, help="a text, or the path of a picture")
     add_source(command, required=False, what="what is searched; that of --index, or the one evaluated on")
-    command.add_argument("--index", metavar="FILE", help="embeddings that `embed` wrote; made by default")
+    command.add_argument(
+        "--index", type=filled, metavar="FILE", help="embeddings that `embed` wrote; made by default"
+    )
     command.add_argument("--branch", metavar="NAME", help="that embeds the records")
     command.add_argument("--query-branch", metavar="NAME", help="that embeds the query")
     command.add_argument("--k", type=whole(1), default=10, metavar="N", help="records wanted; 10")
     command.add_argument(
         "--approximate", action="store_true", help="by a usearch index, for large sets; its recall is stated"
     )
-    command.add_argument("--output", metavar="DIR", help="for the contact sheet")
+    command.add_argument("--output", type=filled, metavar="DIR", help="for the contact sheet")
     command.add_argument("--batch", type=whole(1), metavar="N", help="records embedded at a time")
 
 
