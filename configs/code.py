@@ -52,6 +52,7 @@ def get_config(arg: str = "") -> ConfigDict:
     compare = dict(baselines=BASELINES, fusion="min_max")
     if arg.set == "cosqa":
         folder = f"{arg.data}/code_search/cosqa"
+        config.steps = 6 if arg.small else 400
         config.data.source = f"jsonl:{folder}/corpus.jsonl?keys={folder}/train_ids.txt"
         config.data.views.docstring.field = "metadata.docstring"
         config.data.views.code.field = "metadata.code_without_docstring"

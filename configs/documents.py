@@ -19,8 +19,8 @@ def get_config(arg: str = "") -> ConfigDict:
     width = 32 if arg.small else 192
     vocabulary, words, tokens = 8192, 32, 96
     config = ConfigDict()
-    config.steps = 6 if arg.small else 400
-    config.batch_size = 32 if arg.small else 256
+    config.steps = 6 if arg.small else 600
+    config.batch_size = 32 if arg.small else 128
     config.data = dict(
         source=f"beir:{folder}/titles + beir:{folder}/train",
         sampler=dict(kind="permutation"),
@@ -32,7 +32,14 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.encoders = dict(
         text=dict(
-            kind="bert", size="micro", width=width, depth=1, vocabulary=vocabulary, length=tokens, dropout=0.1
+            kind="text_transformer",
+            size="micro",
+            width=width,
+            depth=1,
+            mlp=width,
+            pooling="map",
+            vocabulary=vocabulary,
+            length=tokens,
         )
     )
     config.branches = dict(

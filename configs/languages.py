@@ -51,7 +51,14 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     config.encoders = dict(
         text=dict(
-            kind="bert", size="micro", width=width, depth=1, vocabulary=vocabulary, length=tokens, dropout=0.1
+            kind="text_transformer",
+            size="micro",
+            width=width,
+            depth=1,
+            mlp=width,
+            pooling="map",
+            vocabulary=vocabulary,
+            length=tokens,
         )
     )
     config.branches = dict(

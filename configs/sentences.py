@@ -44,16 +44,14 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer = dict(kind="adamw", learning_rate=1e-3, warmup=0.1, weight_decay=0.1)
     config.checkpoint = dict(every=3 if arg.small else 200)
     config.logging = dict(every=1 if arg.small else 20)
+    sts = dict(kind="sts", branch="anchor", baselines=("tfidf", "tfidf_characters"))
     config.evaluation = dict(
         source=f"parquet:{arg.data}/sts/stsb_en/test.parquet",
         evaluators=dict(
-            stsb=dict(kind="sts", branch="anchor"),
-            sts12_16=dict(
-                kind="sts", branch="anchor", source=f"parquet:{arg.data}/sts/sts12_16.parquet", group="year"
-            ),
+            stsb=dict(**sts),
+            sts12_16=dict(source=f"parquet:{arg.data}/sts/sts12_16.parquet", group="year", **sts),
             sick=dict(
-                kind="sts",
-                branch="anchor",
+                **sts,
                 source=f"parquet:{arg.data}/sts/sick/test.parquet",
                 score="relatedness",
             ),

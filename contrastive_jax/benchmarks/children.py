@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from contrastive_jax.benchmarks.machine import threads
 from contrastive_jax.benchmarks.problem import Problem
 from contrastive_jax.benchmarks.reference import Gradients
+from contrastive_jax.data.cores import cores
 
 _PROGRAM = Path(__file__).with_name("torch_peers.py")
 _FIND = "import importlib.util, sys; print(*(n for n in sys.argv[1:] if importlib.util.find_spec(n) is None))"
@@ -93,12 +93,12 @@ class Child(Process):
     """
 
     def __init__(self, name: str, problem: Problem, python: str = sys.executable):
-        super().__init__(_PROGRAM, python, OMP_NUM_THREADS=str(threads()))
+        super().__init__(_PROGRAM, python, OMP_NUM_THREADS=str(cores()))
         try:
             settings = {"dtype": problem.dtype, "scale": problem.scale, "bias": problem.bias}
             data = self._save(problem)
             self.started = self.ask(
-                "start", peer=name, loss=problem.loss, threads=threads(), **settings, **data
+                "start", peer=name, loss=problem.loss, threads=cores(), **settings, **data
             )
         except BaseException:
             self.close()

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
                 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
         import jax
 
-        from contrastive_jax.benchmarks.machine import threads
+        from contrastive_jax.data.cores import cores
 
         devices = _devices(mesh)
         try:
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
             **measured,
             "device": devices[0].device_kind,
             "devices": len(devices),
-            "threads": threads(),
+            "threads": cores(),
             "jax": jax.__version__,
         }
         _print(stream, measured, options.json)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -68,9 +67,10 @@ def _write(options, plan, folder: Path, left: list[int], stopped) -> bool:
 
         run_pipeline(plan, folder, left, options.beam_option)
         return True
+    from contrastive_jax.data.cores import cores
     from contrastive_jax.data.preparation import write_shards
 
-    workers = options.workers if options.workers is not None else len(os.sched_getaffinity(0))
+    workers = options.workers if options.workers is not None else cores()
     with progress("shards", len(left)) as advance:
         return write_shards(plan, folder, left, min(workers, len(left)), lambda summary: advance(1), stopped)
 

@@ -8,7 +8,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache
+from contrastive_jax.data.cores import cores
 from contrastive_jax.data.functions import VERSION
 from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.errors import InputError
@@ -166,7 +166,8 @@ def _extract(outputs: dict[Package, Path]) -> None:
     count = sum(len(job["files"]) for job in jobs)
     _log.warning("reading %d source files of %d installed packages for their docstrings", count, len(jobs))
     jobs.sort(key=lambda job: -len(job["files"]))
-    shares = [share for number in range(_cores()) if (share := jobs[number :: _cores()])]
+    children = min(cores(), 16)
+    shares = [share for number in range(children) if (share := jobs[number::children])]
     command = [sys.executable, "-W", "ignore", "-m", "contrastive_jax.data.functions"]
     children = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in shares]
     try:
@@ -179,10 +180,6 @@ def _extract(outputs: dict[Package, Path]) -> None:
             child.kill()
     if any(codes):
         raise OSError(f"reading the installed packages failed (exit codes {codes})")
-
-
-def _cores() -> int:
-    return min(len(os.sched_getaffinity(0)), 16)
 
 
 def _split(outputs: dict[Package, Path], folder: Path) -> None:

@@ -14,6 +14,7 @@ from contrastive_jax.encoders.architecture import (
     DTYPES,
     POOLINGS,
     Architecture,
+    Dimensions,
     dimensions,
     one_of,
     rate,
@@ -76,9 +77,14 @@ class TransformerEncoder(Boundary):
             raise InputError(f"unroll: {self.unroll} is not possible; it must be at least 1")
         self.architecture()
 
+    @property
+    def dimensions(self) -> Dimensions:
+        """The size's dimensions with the given ones in their place."""
+        return dimensions(self.size, self.width, self.depth, self.heads, self.mlp)
+
     def architecture(self, causal: bool = False, registers: int = 0) -> Architecture:
         """The dimensions and options with the size's table looked up."""
-        d = dimensions(self.size, self.width, self.depth, self.heads, self.mlp)
+        d = self.dimensions
         unroll = self.unroll or (d.depth if d.depth <= 4 else 1)
         return Architecture(
             d,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from contrastive_jax.configuration import nearest
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.libraries import library
 from contrastive_jax.evaluation.rankings import Ranking, ranking_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 _BLOCK = 256  # queries whose scores of the whole corpus stand in memory at a time
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
@@ -68,8 +72,7 @@ def _bm25_identifiers(queries: list[str], corpus: list[str], depth: int) -> Rank
 
 def _tfidf(queries: list[str], corpus: list[str], depth: int, **settings) -> Ranking:
     """Cosine of scikit-learn's TF-IDF vectors, fitted to the corpus, with logarithmic counts."""
-    text = library("sklearn.feature_extraction.text")
-    vectors = text.TfidfVectorizer(sublinear_tf=True, **settings)
+    vectors = _vectors(**settings)
     try:
         known = vectors.fit_transform(corpus)
     except ValueError:  # a corpus without a word
@@ -85,14 +88,36 @@ def _tfidf(queries: list[str], corpus: list[str], depth: int, **settings) -> Ran
     return ranking_of(rows, depth)
 
 
-def _tfidf_characters(queries: list[str], corpus: list[str], depth: int) -> Ranking:
-    """TF-IDF of runs of 2 to 4 letters within words: it needs no word borders that a script may lack."""
-    return _tfidf(queries, corpus, depth, analyzer="char_wb", ngram_range=(2, 4))
+def _vectors(**settings):
+    return library("sklearn.feature_extraction.text").TfidfVectorizer(sublinear_tf=True, **settings)
 
+
+# Runs of 2 to 4 letters within words need no word borders, which a script may lack.
+_CHARACTERS = dict(analyzer="char_wb", ngram_range=(2, 4))
 
 BASELINES: dict[str, Callable[[list[str], list[str], int], Ranking]] = {
     "bm25": _bm25,
     "bm25_identifiers": _bm25_identifiers,
     "tfidf": _tfidf,
-    "tfidf_characters": _tfidf_characters,
+    "tfidf_characters": functools.partial(_tfidf, **_CHARACTERS),
 }
+SIMILARITIES: dict[str, dict] = {"tfidf": {}, "tfidf_characters": _CHARACTERS}
+
+
+def similarities(name: str, first: Sequence[str], second: Sequence[str]) -> Float[np.ndarray, " n"]:
+    """The cosine of each two texts' TF-IDF vectors, fitted to all of them; 0 where they share nothing.
+
+    Raises InputError if no text has a word.
+    """
+    check_similarity(name)
+    try:
+        rows = _vectors(**SIMILARITIES[name]).fit_transform([*first, *second])
+    except ValueError as error:
+        raise InputError(f"baselines={name!r}: no word in {len(first)} pairs of texts") from error
+    return np.asarray(rows[: len(first)].multiply(rows[len(first) :]).sum(axis=1)).ravel()
+
+
+def check_similarity(name: str) -> None:
+    """Raises InputError for a name that is not in SIMILARITIES."""
+    if name not in SIMILARITIES:
+        raise InputError(f"baselines={name!r}: unknown; {nearest(name, SIMILARITIES)}")

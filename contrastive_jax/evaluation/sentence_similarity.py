@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
+from contrastive_jax.evaluation import lexical
 from contrastive_jax.evaluation.columns import numbered, numbers, single
 from contrastive_jax.evaluation.embedding import Shown
 from contrastive_jax.evaluation.libraries import library
 
 if TYPE_CHECKING:
-    from jaxtyping import Float
+    from jaxtyping import Float, Int
 
     from contrastive_jax.evaluation.embedding import Embedder
 
@@ -27,7 +28,8 @@ class SentenceSimilarity:
     branch: embeds the sentences; first, second, score: fields. group: a field, such as the year or the
     task; then each group's figures come as well (`spearman/STS12`) and their mean (`spearman/mean`), beside
     those of all records together. A group of one record, or whose scores are all equal, has no correlation
-    and is left out.
+    and is left out. baselines: of SIMILARITIES in evaluation/lexical.py, what the words or letters alone
+    would give (`tfidf/spearman`).
 
     Sources: Agirre et al. 2012, SemEval task 6; Reimers et al. 2016 for Spearman's; all records together
     is how Gao et al. 2021, arXiv 2104.08821, report a year.
@@ -39,6 +41,11 @@ class SentenceSimilarity:
     score: str = "score"
     source: str | None = None
     group: str | None = None
+    baselines: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.baselines:
+            lexical.check_similarity(name)
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -53,23 +60,36 @@ class SentenceSimilarity:
         return (self.source,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
-        stats = library("scipy.stats")
         scores, under = numbers(source, self.score), embed.view(self.branch).field
         a, b = (embed(self.branch, Shown(source, field, under)) for field in (self.first, self.second))
-        similar = cosines(a, b)
         if not _varied(scores):
             raise InputError(f"{source.name}: {self.score} is the same in all records: nothing correlates")
         names, groups = numbered(single(source, self.group)) if self.group else ([], np.zeros(len(scores)))
-        for measure, correlation in (("spearman", stats.spearmanr), ("pearson", stats.pearsonr)):
-            yield measure, _of(correlation, similar, scores)
-            values = {}
-            for number, name in enumerate(names):
-                some = groups == number
-                if _varied(scores[some]):
-                    values[name] = _of(correlation, similar[some], scores[some])
-            yield from ((f"{measure}/{name}", value) for name, value in values.items())
-            if values:
-                yield f"{measure}/mean", float(np.mean(list(values.values())))
+        yield from _correlations(cosines(a, b), scores, names, groups)
+        for baseline in self.baselines:
+            texts = (list(map(str, source.column(field))) for field in (self.first, self.second))
+            found = _correlations(lexical.similarities(baseline, *texts), scores, names, groups)
+            yield from ((f"{baseline}/{metric}", value) for metric, value in found)
+
+
+def _correlations(
+    similar: Float[np.ndarray, " n"],
+    scores: Float[np.ndarray, " n"],
+    names: Sequence[str],
+    groups: Int[np.ndarray, " n"],
+) -> Iterator[tuple[str, float]]:
+    """Of all records, of each group, and the mean over groups."""
+    stats = library("scipy.stats")
+    for measure, correlation in (("spearman", stats.spearmanr), ("pearson", stats.pearsonr)):
+        yield measure, _of(correlation, similar, scores)
+        values = {}
+        for number, name in enumerate(names):
+            some = groups == number
+            if _varied(scores[some]):
+                values[name] = _of(correlation, similar[some], scores[some])
+        yield from ((f"{measure}/{name}", value) for name, value in values.items())
+        if values:
+            yield f"{measure}/mean", float(np.mean(list(values.values())))
 
 
 def cosines(a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from contrastive_jax.encoders import KINDS
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import names
 from contrastive_jax.interop.model import Model, Vocabulary
@@ -104,13 +105,21 @@ def load(
 
 
 def head(path: str | Path | Weights, part: str) -> dict[str, Float[np.ndarray, "..."]] | None:
-    """The projection after the encoder, {"kernel": [in, out]} and maybe "bias"; None if there is none."""
+    """The projection after the encoder, {"kernel": [in, out]} and maybe "bias"; None if there is none.
+
+    Raises InputError for weights that cannot be read, or of an unknown family.
+    """
     weights, family = _opened(path, part)
     table = family.head(weights, part)
-    if table is not None and table.folder is not None:
-        weights = read(table.folder)
-    if table is None or not all(name in weights for row in table.rows for name in row.theirs):
+    if table is None:
         return None
+    if table.folder is not None:
+        weights = read(table.folder)
+    missing = [name for row in table.rows for name in row.theirs if name not in weights]
+    if missing and table.folder is None:
+        return None
+    if missing:
+        raise InputError(f"{weights.folder}: {names.some(missing)} missing in its weights")
     loaded = [row.transform.load(*(weights[name] for name in row.theirs)) for row in table.rows]
     return {path: array for row, arrays in zip(table.rows, loaded) for path, array in zip(row.ours, arrays)}
 
@@ -119,7 +128,11 @@ def scale(path: str | Path | Weights) -> dict[str, float]:
     """The factor of the cosines, "scale", and what is added to them, "bias", where the weights have them."""
     weights = path if isinstance(path, Weights) else read(path)
     stored = {"scale": "logit_scale", "bias": "logit_bias"}
-    found = {key: float(weights[name].reshape(())) for key, name in stored.items() if name in weights}
+    there = {key: name for key, name in stored.items() if name in weights}
+    for name in there.values():
+        if math.prod(weights.shape(name)) != 1:
+            raise InputError(f"{weights.folder}: {name} {list(weights.shape(name))} is no single number")
+    found = {key: float(weights[name].reshape(())) for key, name in there.items()}
     return found | ({"scale": math.exp(found["scale"])} if "scale" in found else {})
 
 
@@ -156,7 +169,12 @@ def _said(weights: Weights, ask: Callable[[Weights, str], Any], part: str) -> An
 
 
 def _check_fields(weights: Weights, section: dict[str, Any], encoder: Any) -> None:
-    own = {key: getattr(encoder, key, None) for key in _SILENT if key in section}
+    kind = section["kind"]
+    if type(encoder) is not KINDS[kind]:
+        found = next((name for name, made in KINDS.items() if made is type(encoder)), type(encoder).__name__)
+        raise InputError(f"{weights.folder}: weights of a {kind}, and the encoder here is a {found}")
+    own = {key: getattr(encoder, key) for key in _SILENT if key in section}
+    own["heads"] = encoder.dimensions.heads  # also where a size says it
     differ = [f"{key}={own[key]!r} (there {section[key]!r})" for key in own if own[key] != section[key]]
     if differ:
         raise InputError(f"{weights.folder}: weights of another architecture: {', '.join(differ)}")

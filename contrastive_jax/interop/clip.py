@@ -56,16 +56,17 @@ def settings(weights: Weights, part: str, defaults: dict[str, dict[str, Any]] = 
         raise InputError(f"{weights.folder}: a {kind} has no {part} encoder")
     key = {"image": "vision_config", "text": "text_config"}[part]
     given = weights.config if alone else weights.config.get(key) or {}
-    older = (
-        {} if alone else weights.config.get(f"{key}_dict") or {}
-    )  # says the same in old files, where it is
+    # Says the same in old files, where it is.
+    older = {} if alone else weights.config.get(f"{key}_dict") or {}
     return {**defaults[part], **given, **{k: v for k, v in older.items() if v is not None}}
 
 
 def normalization(weights: Weights, mean: tuple, std: tuple) -> dict[str, tuple[float, ...]]:
-    """The mean and deviation of `preprocessor_config.json`, or else these."""
-    found = weights.json("preprocessor_config.json") or {}
-    return {"mean": tuple(found.get("image_mean", mean)), "std": tuple(found.get("image_std", std))}
+    """The mean and deviation of `preprocessor_config.json`, or, as version 5 of transformers writes those of
+    pairs, of `processor_config.json`; else these."""
+    whole = weights.json("processor_config.json") or {}
+    found = weights.json("preprocessor_config.json") or whole.get("image_processor") or {}
+    return {"mean": tuple(found.get("image_mean") or mean), "std": tuple(found.get("image_std") or std)}
 
 
 def activation(weights: Weights, name: str) -> str:
@@ -114,7 +115,7 @@ def architecture(weights: Weights, part: str) -> dict[str, Any]:
 
 def tower_config(encoder: Any) -> dict[str, Any]:
     """What a config says of an encoder, whether of images or text; the way back from `tower`."""
-    found = encoder.architecture().dimensions
+    found = encoder.dimensions
     return dict(
         hidden_size=found.width,
         intermediate_size=found.mlp,
@@ -201,7 +202,7 @@ def block_rows(prefix: str, heads: int) -> list[Row]:
 
 
 def image_rows(prefix: str, encoder: Any) -> list[Row]:
-    heads = encoder.architecture().dimensions.heads
+    heads = encoder.dimensions.heads
     return [
         one("patches/kernel", f"{prefix}embeddings.patch_embedding.weight", patches(encoder.patch)),
         one("transformer/class_token", f"{prefix}embeddings.class_embedding"),
@@ -213,7 +214,7 @@ def image_rows(prefix: str, encoder: Any) -> list[Row]:
 
 
 def text_rows(prefix: str, encoder: Any) -> list[Row]:
-    heads = encoder.architecture().dimensions.heads
+    heads = encoder.dimensions.heads
     return [
         one("words/embedding", f"{prefix}embeddings.token_embedding.weight"),
         one("transformer/position", f"{prefix}embeddings.position_embedding.weight"),

@@ -34,9 +34,9 @@ def settings(weights: Weights, part: str) -> dict[str, Any]:
     return found
 
 
-def _hidden(width: int, ratio: int, swiglu: bool) -> int:
+def _hidden(width: int, ratio: float, swiglu: bool) -> int:
     """The width of the MLP; a gated one has two thirds, to the next multiple of 8."""
-    hidden = width * ratio
+    hidden = int(width * ratio)
     return (hidden * 2 // 3 + 7) // 8 * 8 if swiglu else hidden
 
 
@@ -62,7 +62,7 @@ def want_image(wants: Wants, tower: Tower) -> None:
     wants.equal(f"{where}.activation", encoder.activation, (*clip.THEIRS, "swiglu"))
     if encoder.layer_scale is None:
         wants.found.append(f"config.{where}.layer_scale=None (it wants a number)")
-    found, gated = encoder.architecture().dimensions, encoder.activation == "swiglu"
+    found, gated = encoder.dimensions, encoder.activation == "swiglu"
     nearest = _hidden(found.width, _ratio(encoder), gated)
     if nearest != found.mlp:
         wants.found.append(f"config.{where}.mlp={found.mlp} (it wants {nearest}, or of another whole ratio)")
@@ -70,7 +70,7 @@ def want_image(wants: Wants, tower: Tower) -> None:
 
 def _ratio(encoder: Any) -> int:
     """The whole number that a config gives for the width of the MLP."""
-    found = encoder.architecture().dimensions
+    found = encoder.dimensions
     return max(round(found.mlp * (1.5 if encoder.activation == "swiglu" else 1) / found.width), 1)
 
 
@@ -112,7 +112,7 @@ def image_rows(prefix: str, encoder: Any) -> list[Row]:
         *vit.embedding_rows(prefix, encoder),
         *([registers] if encoder.registers else []),
         *norm(f"{BLOCKS}/attention_norm", f"{layer}.norm1"),
-        *vit.attention_rows(layer, encoder.architecture().dimensions.heads),
+        *vit.attention_rows(layer, encoder.dimensions.heads),
         one(f"{BLOCKS}/attention_scale", f"{layer}.layer_scale1.lambda1"),
         *norm(f"{BLOCKS}/mlp_norm", f"{layer}.norm2"),
         *(gated if swiglu else dense)(f"{BLOCKS}/mlp/in", f"{layer}.mlp.{into}"),

@@ -16,7 +16,7 @@ def save(model: Model, output: Path) -> dict[str, Any]:
     """Writes `model.safetensors`, a tensor a parameter named by its path, `config.json`, the run's config,
     and the tokenizer."""
     output.mkdir(parents=True, exist_ok=True)
-    flat = {name: np.ascontiguousarray(array) for name, array in names.flatten(model.params).items()}
+    flat = {name: np.asarray(array, order="C") for name, array in names.flatten(model.params).items()}
     write_tensors(output / "model.safetensors", flat)
     write_json(output / "config.json", {"model_type": "contrastive_jax", **model.card.get("config", {})})
     if model.vocabulary is not None:

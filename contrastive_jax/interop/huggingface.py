@@ -141,7 +141,7 @@ def _towers(family: ModuleType, image: Tower, text: Tower) -> dict[str, np.ndarr
 def projection(tower: Tower, wants: Wants) -> np.ndarray:
     """The kernel [W, P] of a tower's one linear head without a bias; the identity if it has none."""
     where = f"branches.{tower.branch}.heads"
-    width = tower.encoder.architecture().dimensions.width
+    width = tower.encoder.dimensions.width
     if not tower.heads:
         return np.eye(width, dtype=np.float32)
     if len(tower.heads) > 1 or type(tower.heads[0][1]) is not Linear:

@@ -112,7 +112,7 @@ def save(rows: Iterable[Row], flat: Mapping[str, np.ndarray]) -> dict[str, np.nd
                 tensors.update(zip(names, row.transform.save(*(array[i] for array in ours))))
         else:
             tensors.update(zip(row.theirs, row.transform.save(*ours)))
-    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    return {name: np.asarray(array, order="C") for name, array in tensors.items()}
 
 
 def flatten(tree: PyTree, where: str = "") -> dict[str, Any]:

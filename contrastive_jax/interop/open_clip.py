@@ -150,7 +150,7 @@ def text_head_rows(place: str, bias: bool) -> list[Row]:
 
 
 def block_rows(place: str, encoder: Any) -> list[Row]:
-    layer, heads = f"{place}transformer.resblocks.{LAYER}", encoder.architecture().dimensions.heads
+    layer, heads = f"{place}transformer.resblocks.{LAYER}", encoder.dimensions.heads
     scales = [
         one(f"{BLOCKS}/attention_scale", f"{layer}.ls_1.gamma"),
         one(f"{BLOCKS}/mlp_scale", f"{layer}.ls_2.gamma"),

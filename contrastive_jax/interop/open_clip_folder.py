@@ -79,7 +79,7 @@ def _text_head(tower: Tower, wants: Wants) -> dict[str, np.ndarray]:
 def _settings(model: Model, image: Tower, text: Tower, heads: tuple) -> dict[str, Any]:
     """open_clip's `model_cfg`."""
     vision, words = _tower(image.encoder), _tower(text.encoder)
-    dimensions = image.encoder.architecture().dimensions
+    dimensions = image.encoder.dimensions
     encoder, last = text.encoder, text.encoder.end is None
     tokenizer = {"hf_tokenizer_name": "."} if model.vocabulary is not None else {}
     return dict(
@@ -95,7 +95,7 @@ def _settings(model: Model, image: Tower, text: Tower, heads: tuple) -> dict[str
         ),
         text_cfg=dict(
             words,
-            heads=encoder.architecture().dimensions.heads,
+            heads=encoder.dimensions.heads,
             context_length=encoder.length,
             vocab_size=encoder.vocabulary,
             no_causal_mask=not encoder.causal,
@@ -109,7 +109,7 @@ def _settings(model: Model, image: Tower, text: Tower, heads: tuple) -> dict[str
 
 def _tower(encoder: Any) -> dict[str, Any]:
     """What is said of an encoder, whether of images or text; the way back from `open_clip.tower`."""
-    found = encoder.architecture().dimensions
+    found = encoder.dimensions
     ratio = found.mlp / found.width
     while int(found.width * ratio) < found.mlp:  # it is cut, not rounded
         ratio = math.nextafter(ratio, math.inf)

@@ -30,7 +30,7 @@ def interpolated(
     shrinks: what transformers does (`interpolate_pos_encoding`).
     """
     side = math.isqrt(len(positions))
-    if side * side != len(positions):
+    if side * side != len(positions) or not side:
         raise InputError(f"{len(positions)} positions are no square grid; they cannot be interpolated")
     grid = positions.reshape(side, side, -1).astype(np.float64)
     grid = np.einsum("hi,ijw->hjw", _weights(side, height), grid)
@@ -41,8 +41,8 @@ def interpolated(
 def resized(weights: Weights, table: Table, encoder: Any, example: jax.ShapeDtypeStruct) -> Weights:
     """The weights with the position table that a picture of this size needs."""
     name = next(row.theirs[0] for row in table.rows if row.ours == (_PATH,))
-    if name not in weights:
-        return weights
+    if name not in weights or len(weights.shape(name)) < 2:
+        return weights  # what is wrong with it, `names.load` says
     first = int(encoder.pooling == "cls")
     height, width = (side // encoder.patch for side in example.shape[1:3])
     *ones, length, features = weights.shape(name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.errors import InputError
 
 # The names that a library gives its weights, by its config; a folder that has both is read as the first.
 CONFIGS = {
@@ -99,7 +99,7 @@ def _folder(path: str | Path) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise CommandError(
+        raise InputError(
             f"{path}: no such folder; to fetch it from the hub: pip install 'contrastive-jax[interop]'"
         ) from error
     try:

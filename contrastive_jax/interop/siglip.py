@@ -90,7 +90,7 @@ def head_rows(prefix: str) -> list[Row]:
 
 
 def image_rows(prefix: str, encoder: Any) -> list[Row]:
-    heads = encoder.architecture().dimensions.heads
+    heads = encoder.dimensions.heads
     return [
         one("patches/kernel", f"{prefix}embeddings.patch_embedding.weight", patches(encoder.patch)),
         one("patches/bias", f"{prefix}embeddings.patch_embedding.bias"),

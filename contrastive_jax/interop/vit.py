@@ -98,7 +98,7 @@ def image_rows(prefix: str, encoder: Any) -> list[Row]:
     return [
         *embedding_rows(prefix, encoder),
         *norm(f"{BLOCKS}/attention_norm", f"{layer}.layernorm_before"),
-        *attention_rows(layer, encoder.architecture().dimensions.heads),
+        *attention_rows(layer, encoder.dimensions.heads),
         *norm(f"{BLOCKS}/mlp_norm", f"{layer}.layernorm_after"),
         *dense(f"{BLOCKS}/mlp/in", f"{layer}.intermediate.dense"),
         *dense(f"{BLOCKS}/mlp/out", f"{layer}.output.dense"),

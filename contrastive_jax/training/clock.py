@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 KINDS = ("start", "input", "step", "repeated", "checkpoint", "evaluation", "other")
 
@@ -92,3 +93,17 @@ class Clock:
         now = self._now()
         (self._open[-1] if self._open else self._ground).seconds += now - self._last
         self._last = now
+
+
+class Timed:
+    """An iterator whose waits a clock counts as `input`."""
+
+    def __init__(self, stream: Iterator[Any], clock: Clock) -> None:
+        self._stream, self._clock = stream, clock
+
+    def __iter__(self) -> Timed:
+        return self
+
+    def __next__(self) -> Any:
+        with self._clock.spent("input"):
+            return next(self._stream)

@@ -28,7 +28,7 @@ from contrastive_jax.distributed.stopping import StopRequest
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.advance import Advance, Stopped, in_core, out_of_core
 from contrastive_jax.training.checkpoint import Checkpoints
-from contrastive_jax.training.clock import Clock
+from contrastive_jax.training.clock import Clock, Timed
 from contrastive_jax.training.evaluations import bind_tokenizer, evaluate
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.journal import Journal
@@ -174,7 +174,7 @@ class Run:
         )
 
     def _advance(self, stream: Batches) -> Advance:
-        timed = _Timed(stream, self.clock)
+        timed = Timed(stream, self.clock)
         if self._out_of_core:
             ahead = 0 if self._one_at_a_time else 1
             return out_of_core(self.experiment, timed, self._stop_now, ahead, self.group.count == 1)
@@ -292,17 +292,3 @@ class Run:
     def _check_stop(self) -> None:
         if signal := self._stop_now():
             raise Stopped(signal)
-
-
-class _Timed:
-    """An iterator whose waits a clock counts as `input`."""
-
-    def __init__(self, stream: Batches, clock: Clock) -> None:
-        self._stream, self._clock = stream, clock
-
-    def __iter__(self) -> _Timed:
-        return self
-
-    def __next__(self) -> dict[str, Any]:
-        with self._clock.spent("input"):
-            return next(self._stream)

@@ -2,12 +2,14 @@
 
 Each has `title`, what the log calls it; `parts`, what it holds, as "encoders/image"; `take(here, there)`,
 which makes a part of it stand for one of ours and gives {our parameter's name: shape}; and `read(wanted)`,
-{our parameter's name: array} in the types and at the places of the structures `wanted`.
+{our parameter's name: array} in the types and at the places of the structures `wanted`; `digest()`, the same
+for the same weights.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +25,7 @@ from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import lora
 from contrastive_jax.training.checkpoint import Checkpoints
+from contrastive_jax.training.manifest import MANIFEST
 from contrastive_jax.training.structure import named_leaves, part_of
 
 if TYPE_CHECKING:
@@ -57,6 +60,10 @@ class Run:
         self._stored: Shapes = {name.removeprefix(_PARAMS): shape for name, shape in named}
         self._there: dict[str, str] = {}
         self.title = f"{path}, step {self._step}"
+
+    def digest(self) -> str:
+        manifest = self._path / "checkpoints" / str(self._step) / MANIFEST
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
 
     @property
     def parts(self) -> list[str]:
@@ -127,7 +134,15 @@ class Library:
                 found.append(f"heads/{part}")
         if not found:
             raise refusals[0]
-        return found + ["losses/scale"] * bool(self._interop.scale(self._weights))
+        return found + ["losses/scale"] * ("scale" in self._interop.scale(self._weights))
+
+    def digest(self) -> str:
+        """Of what has been taken."""
+        found = hashlib.sha256()
+        for name, array in sorted(self._arrays.items()):
+            found.update(name.encode())
+            found.update(array.tobytes())
+        return found.hexdigest()
 
     def take(self, here: str, there: str) -> Shapes:
         (kind, name), part = here.split("/"), there.split("/")[1]

@@ -61,15 +61,16 @@ def curves(lines: Sequence[dict[str, float]]) -> Figure:
         name: [(line["step"], line[name]) for line in lines if name in line]
         for name in shown(dict.fromkeys(name for line in lines for name in line))
     }
+    lowest = min((value for points in figures.values() for _, value in points), default=0)
     if all(len(points) == 1 for points in figures.values()):
         bars = right.barh(list(figures), [points[0][1] for points in figures.values()], color="C0")
         right.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
-        right.set(xlim=(0, 1.1))
+        right.set(xlim=(min(0, 1.1 * lowest), 1.1))
         right.invert_yaxis()
     else:
         for (name, points), style in zip(figures.items(), _styles(list(figures))):
             right.plot(*zip(*points), marker="o", markersize=4, linewidth=1.2, label=name, **style)
-        right.set(xlabel="step", ylim=(0, 1), xlim=left.get_xlim())
+        right.set(xlabel="step", ylim=(min(0, lowest), 1), xlim=left.get_xlim())
         right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     right.set(title="evaluation")
     for axes in (left, right):

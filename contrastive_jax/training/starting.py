@@ -96,6 +96,7 @@ def find(entries: Mapping[str, InitFrom], graph: Graph, params: PyTree, group: G
             owner[part] = key
         wanted = {name: tuple(x.shape) for name, x in structures.items() if part_of(name) in parts}
         _check_fit(f"{where}.path={entry.path}", shapes, wanted)
+        _check_same(f"{where}.path={entry.path}", origin, group)
         starts.append(Start(key, origin, tuple(wanted)))
     return starts
 
@@ -130,6 +131,8 @@ def matched(key: str, wanted: Sequence[str], ours: list[str], theirs: list[str])
             raise InputError(f"parts: nothing here is called {pattern!r}; {nearest(pattern, ours)}")
         both = [part for part in matching if part in theirs]
         if renamed:
+            if wrong := [part for part in matching if part.split("/")[0] != there.split("/")[0]]:
+                raise InputError(f"parts: {item}: {wrong[0]} and {there} are of two kinds; give two of one")
             found |= dict.fromkeys(matching, _present(there, theirs))
         elif pattern in ours or not both:
             found[pattern] = _present(pattern, theirs)
@@ -170,6 +173,16 @@ def _check_fit(where: str, there: Mapping[str, tuple], here: Mapping[str, tuple]
         shown = [f"{name} is {show(there, name)} there, {show(here, name)} here" for name in differ[:SHOWN]]
         more = f"; and {len(differ) - SHOWN} more" if len(differ) > SHOWN else ""
         raise InputError(f"{where}: another architecture: {'; '.join(shown)}{more}")
+
+
+def _check_same(where: str, origin: Run | Library, group: Group) -> None:
+    """All processes of a run have found the same weights; each reads for itself, maybe from its own disk."""
+    if group.count == 1:
+        return
+    digests = group.gather(origin.digest())
+    other = next((index for index, found in enumerate(digests) if found != digests[0]), None)
+    if other is not None:
+        raise InputError(f"{where}: process {other} finds other weights there than process 0")
 
 
 def _structure(array: jax.Array) -> jax.ShapeDtypeStruct:

@@ -32,7 +32,9 @@ class Trainable:
     alphas: Mapping[str, float] = field(default_factory=dict)
 
     def trains(self, name: str) -> bool:
-        """Whether the parameter of this name is trained."""
+        """Whether the parameter of this name is trained; the two parts of an adapter always are."""
+        if name.startswith("lora/"):
+            return True
         return name not in self.alphas and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
 
     def split(self, tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> tuple[PyTree, PyTree]:

@@ -40,6 +40,32 @@ def test_correlations_are_scipys_of_the_cosines():
     assert len(found) == 8
 
 
+def test_words_and_letters_alone_stand_beside_the_embedding():
+    texts = [
+        ("a cat sat", "a cat sat"),
+        ("cats sit", "a cat sits"),
+        ("rain", "a red car"),
+        ("the dog barks", "the dog"),
+    ]
+    records = [
+        {"sentence1": a, "sentence2": b, "score": score}
+        for (a, b), score in zip(texts, [5.0, 3.0, 0.0, 4.0], strict=True)
+    ]
+    sts = SentenceSimilarity("text", baselines=("tfidf", "tfidf_characters"))
+    found = dict(sts.run(embedder(), Listed("made up", records)))
+    rows = TfidfVectorizer(sublinear_tf=True).fit_transform([a for a, _ in texts] + [b for _, b in texts])
+    cosine = (rows[:4].toarray() * rows[4:].toarray()).sum(axis=1)
+    assert cosine[0] == pytest.approx(1)
+    assert cosine[1:3].max() == 0
+    assert found["tfidf/spearman"] == pytest.approx(spearmanr(cosine, [5.0, 3.0, 0.0, 4.0])[0])
+    assert found["tfidf_characters/spearman"] == pytest.approx(1.0)
+    with pytest.raises(InputError, match=r"'tfidf_charcters': unknown; .*tfidf_characters"):
+        SentenceSimilarity("text", baselines=("tfidf_charcters",))
+    silent = Listed("made up", [{"sentence1": "-", "sentence2": "!", "score": float(i)} for i in range(2)])
+    with pytest.raises(InputError, match="no word in 2 pairs of texts"):
+        dict(sts.run(embedder(), silent))
+
+
 def test_a_group_without_an_order_is_left_out_and_a_collapsed_model_has_none():
     source = pairs([1.0, 2.0, 5.0, 3.0, 3.0], task=["a", "a", "a", "b", "b"])
     found = dict(SentenceSimilarity("text", group="task").run(embedder(), source))

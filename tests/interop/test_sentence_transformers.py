@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tokenizers
 from image_text_models import LENGTH, TEXTS, model, text_encoder, tokenizer
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from contrastive_jax import interop
 from contrastive_jax.encoders import Bert
@@ -114,6 +114,13 @@ def test_modules_that_are_not_here_are_refused(folder):
     refused("pooling mean, pooling_mode_max_tokens is not supported; one of cls, mean is")
     write(folder, "1_Pooling/config.json", pooling_mode=["cls", "mean"])
     refused("pooling cls, mean is not supported")
+
+
+def test_weights_of_a_module_under_other_names_are_refused(folder):
+    file = folder[0] / "2_Dense" / "model.safetensors"
+    save_file({name.replace("linear", "dense"): x for name, x in load_file(file).items()}, file)
+    with pytest.raises(InputError, match=r"2_Dense: linear.weight, linear.bias missing in its weights"):
+        interop.head(folder[0], "text")
 
 
 def test_pickled_weights_of_a_module_are_refused(folder):

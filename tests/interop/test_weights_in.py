@@ -1,6 +1,7 @@
 """Reading folders of weights: what is refused and how it is said, shards, types, other picture sizes."""
 
 import json
+import sys
 
 import jax
 import ml_dtypes
@@ -12,6 +13,7 @@ from image_text_models import image_encoder, model
 from safetensors.numpy import load_file, save_file
 
 from contrastive_jax import interop
+from contrastive_jax.encoders import Bert, ResNet
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop.names import flatten
 from contrastive_jax.interop.positions import interpolated
@@ -125,6 +127,12 @@ def test_folders_that_are_none(tmp_path, monkeypatch):
         interop.read(tmp_path)
 
 
+def test_a_hub_name_where_nothing_reads_the_hub(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(InputError, match="runs/typo: no such folder; to fetch it from the hub: pip install"):
+        interop.read("runs/typo")
+
+
 def test_an_unknown_family_and_an_unknown_part_are_named(folder):
     with pytest.raises(InputError, match="a vit has no text encoder"):
         interop.architecture(folder, "text")
@@ -173,6 +181,55 @@ def test_fields_that_change_no_shape_are_compared(folder, fields, words):
         interop.load(folder, "image", image_encoder(**{**TINY, **fields}))
     differ = str(raised.value).partition("architecture: ")[2]
     assert sorted(differ.split(", ")) == sorted(words.split(", "))
+
+
+def test_the_normalisation_of_pixels_is_read_where_each_version_writes_it(folder):
+    def found():
+        section = interop.architecture(folder, "image")
+        return section["mean"], section["std"]
+
+    said = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
+    (folder / "preprocessor_config.json").unlink()
+    assert found() == ((0.5,) * 3, (0.5,) * 3)
+    whole = {"processor_class": "CLIPProcessor", "image_processor": said}
+    (folder / "processor_config.json").write_text(json.dumps(whole))
+    assert found() == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    (folder / "preprocessor_config.json").write_text(json.dumps({**said, "image_mean": [0.7, 0.8, 0.9]}))
+    assert found() == ((0.7, 0.8, 0.9), (0.4, 0.5, 0.6))
+
+
+def test_an_encoder_that_is_told_by_its_size_fits(tmp_path):
+    by_size = dict(TINY, size="micro", width=None, depth=None, heads=None, mlp=None)
+    made = model(image=image_encoder(**by_size), shape=(16, 16, 3))
+    interop.save("huggingface", made, tmp_path / "vit")
+    loaded = flatten(interop.load(tmp_path / "vit", "image", image_encoder(**by_size)))
+    for name, array in flatten(made.params["encoders"]["image"]).items():
+        np.testing.assert_array_equal(loaded[name], array, err_msg=name)
+    with pytest.raises(InputError, match=r"heads=2 \(there 4\)"):
+        interop.load(tmp_path / "vit", "image", image_encoder(**{**by_size, "heads": 2}))
+
+
+def test_an_encoder_of_another_kind_is_told_so(folder):
+    with pytest.raises(InputError, match="weights of a vision_transformer, and the encoder here is a resnet"):
+        interop.load(folder, "image", ResNet(size="micro"))
+    # In every field that both have it is alike.
+    alike = Bert(**TINY, pooling="cls")
+    with pytest.raises(InputError, match="weights of a vision_transformer, and the encoder here is a bert"):
+        interop.load(folder, "image", alike, jax.ShapeDtypeStruct((1, 16), np.int32))
+
+
+@pytest.mark.parametrize("shape", [(17,), (1, 16), (1, 3, 16)])
+def test_a_table_of_positions_that_is_none(folder, shape):
+    name = "embeddings.position_embeddings"
+    edited(folder, lambda tensors: tensors.update({name: np.zeros(shape, np.float32)}))
+    with pytest.raises(InputError):
+        interop.load(folder, "image", ENCODER)
+
+
+def test_a_scale_that_is_several_numbers_is_refused(folder):
+    edited(folder, lambda tensors: tensors.update(logit_scale=np.zeros(2, np.float32)))
+    with pytest.raises(InputError, match=r"logit_scale \[2\] is no single number"):
+        interop.scale(folder)
 
 
 def test_a_larger_picture_has_its_positions_interpolated(folder):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from image_text_models import image_encoder, model, projections, text_encoder, tokenizer
 from ml_collections import ConfigDict
+from safetensors.numpy import load_file
 
 from contrastive_jax import interop
 from contrastive_jax.configuration import Kind, build, complete
@@ -70,6 +71,14 @@ def encoder_of(folder, part):
     section = ConfigDict(interop.architecture(folder, part))
     complete(section, Kind(KINDS))
     return build(section, Kind(KINDS))
+
+
+def test_a_ratio_that_is_written_with_a_point(tmp_path):
+    written("Dinov2Model", tmp_path / "out")
+    file = tmp_path / "out/config.json"
+    file.write_text(file.read_text().replace('"mlp_ratio": 4,', '"mlp_ratio": 4.0,'))
+    mlp = interop.architecture(tmp_path / "out", "image")["mlp"]
+    assert (mlp, type(mlp)) == (64, int)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -175,13 +184,22 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path):
 def test_our_own_names(tmp_path):
     made = pair()
     interop.save("safetensors", made, tmp_path / "out")
-    from safetensors.numpy import load_file
-
     stored = load_file(tmp_path / "out/model.safetensors")
     own = flatten(made.params)
     assert set(stored) == set(own)
     assert "encoders/text/transformer/blocks/mlp/in/kernel" in stored
-    assert all((stored[name] == own[name]).all() for name in own)
+    for name, array in own.items():
+        np.testing.assert_array_equal(stored[name], array, strict=True)
+
+
+def test_a_single_number_keeps_its_shape(tmp_path):
+    made = pair()
+    made = type(made)(
+        **{**vars(made), "params": {**made.params, "losses": {"clip": {"log_scale": np.float32(3)}}}}
+    )
+    interop.save("safetensors", made, tmp_path / "out")
+    stored = load_file(tmp_path / "out/model.safetensors")
+    assert stored["losses/clip/log_scale"].shape == ()
 
 
 def test_programs_larger_than_their_file_format_are_refused(tmp_path):

@@ -1,10 +1,5 @@
 import logging
-import os
-import random
 import shutil
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -15,39 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from states import abstract, hidden, opened, same, small
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.checkpoint import Checkpoints
-from contrastive_jax.training.manifest import CheckpointError, verify_manifest
 from contrastive_jax.training.stored_steps import NoIntactCheckpoint
-
-
-def small(step, width=8):
-    """A state that is a function of the step."""
-    return {"step": jnp.int32(step), "params": {"kernel": jnp.full((4, width), step, jnp.float32)}}
-
-
-def abstract(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state)
-
-
-def same(state, other):
-    assert jax.tree.structure(state) == jax.tree.structure(other)
-    for x, y in zip(jax.tree.leaves(state), jax.tree.leaves(other)):
-        assert x.dtype == y.dtype
-        if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
-            x, y = jax.random.key_data(x), jax.random.key_data(y)
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
 
 
 def flip(file, place=0.5):
     content = bytearray(file.read_bytes())
     content[int(place * len(content))] ^= 1
     file.write_bytes(content)
-
-
-def hidden(folder):
-    return sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("."))
 
 
 @pytest.fixture(scope="session")
@@ -63,12 +36,6 @@ def made(tmp_path_factory):
 @pytest.fixture
 def copied(made, tmp_path):
     return Path(shutil.copytree(made, tmp_path / "checkpoints"))
-
-
-@contextmanager
-def opened(folder, **keywords):
-    with Checkpoints(folder, every=1, **keywords) as checkpoints:
-        yield checkpoints
 
 
 def test_round_trip_onto_another_mesh(tmp_path):
@@ -223,92 +190,3 @@ def test_old_steps_go_and_leftovers_are_cleaned(tmp_path):
     for keywords in ({"every": 0}, {"every": 1, "keep": 0}):
         with pytest.raises(InputError, match="1 or more"):
             Checkpoints(tmp_path, **keywords)
-
-
-KILLED = """
-import os, signal, sys
-from contrastive_jax.training.checkpoint import Checkpoints
-sys.path.insert(0, sys.argv[2])
-from test_checkpoint import abstract, same, small
-left = int(sys.argv[3])
-def count(event, _):
-    global left
-    if event in ("os.rename", "os.remove", "os.rmdir"):
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-with Checkpoints(sys.argv[1], every=1, keep=3) as checkpoints:
-    found = checkpoints.restore(abstract(small(0)))
-    step = found[0] if found else 0
-    if found:
-        same(found[1], small(step))
-    print("ready", flush=True)
-    sys.addaudithook(count)
-    while True:
-        step += 1
-        checkpoints.save(step, small(step))
-"""
-
-
-def run_until_killed(folder, seconds, changes):
-    """Saves in a loop, dead after `seconds`, or before the n-th rename or removal."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", KILLED, folder, Path(__file__).parent, str(changes)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout.readline() == "ready\n"
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        assert changes == 0
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def test_every_visible_step_survives_a_kill(tmp_path):
-    moments, reached = random.Random(5), 0
-    kills = [(moments.uniform(0.02, 0.4), 0) for _ in range(4)]
-    kills += [(20, changes) for changes in moments.sample(range(1, 50), 4)]
-    for seconds, changes in kills:
-        run_until_killed(tmp_path, seconds, changes)
-        with opened(tmp_path, read_only=True) as checkpoints:
-            steps = checkpoints.steps()
-            for step in steps:
-                same(checkpoints.restore(abstract(small(0)), step)[1], small(step))
-            assert max(steps, default=0) >= reached
-            reached = max(steps, default=0)
-    assert reached > 5
-
-
-@pytest.fixture
-def tiny_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = shutil.which("mount") and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("a file system of 1 MB cannot be mounted here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def test_a_full_disk_is_told_and_keeps_what_was_there(tiny_disk, caplog):
-    checkpoints = Checkpoints(tiny_disk / "checkpoints", every=1)
-    checkpoints.save(1, small(1))
-    checkpoints.save(2, {"x": jax.random.normal(jax.random.key(0), (1 << 20,))})
-    with pytest.raises(CheckpointError) as error:
-        checkpoints.save(3, small(3))
-    assert "checkpoint 2 was not written" in str(error.value)
-    assert str(error.value).endswith("no space left on device")
-    assert not caplog.records
-    checkpoints.wait()
-    assert (checkpoints.steps(), hidden(checkpoints.folder)) == ([1], [])
-    verify_manifest(checkpoints.folder / "1")
-    checkpoints.save(3, small(3))
-    checkpoints.close()
-    assert checkpoints.steps() == [1, 3]
-    assert os.listdir(tiny_disk) == ["checkpoints"]

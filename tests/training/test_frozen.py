@@ -8,6 +8,7 @@ from small import altered, experiment, made_up_batch, read_in_pieces
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.flops import flops, step_flops, work
+from contrastive_jax.training.lora import Adapter
 from contrastive_jax.training.pieces import whole_gradient
 from contrastive_jax.training.step import gradients
 from contrastive_jax.training.structure import named_leaves
@@ -129,6 +130,16 @@ def test_no_encoder_at_all_need_be_trained_out_of_core(base, whole):
         state, metrics, _ = step(run.initial_state(), read_in_pieces(run, made_up_batch(run)), lambda _: None)
     assert metrics["embedding_drift"] == 0
     assert int(state.step) == 1
+
+
+@pytest.mark.parametrize("pattern", ["*/attention/*", "*"])
+def test_a_pattern_that_fits_an_adapters_name_freezes_no_adapter(base, pattern):
+    lora = {"attention": Adapter("encoders/text/*/attention/*", rank=2)}
+    run = altered(base, frozen=(pattern,), lora=lora)
+    trained = named_leaves(run.trainable.split(run.state_structure.params)[0])
+    adapters = {f"lora/{name}/{side}" for name in run.adapted for side in "ab"}
+    assert len(adapters) == 4
+    assert {name for name in trained if "attention/" in name} == adapters
 
 
 def test_cut_in_two_and_joined():

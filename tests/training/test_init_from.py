@@ -1,4 +1,4 @@
-"""A run begins from the weights of another run or another library; what does not fit is named."""
+"""A run begins from the weights of another run; what does not fit is named."""
 
 import dataclasses
 import json
@@ -7,39 +7,18 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from beginnings import Base, begun, check_that_processes_compare, numbers, workdir
 from small import CONFIGS, altered, experiment
 
-from contrastive_jax import interop
 from contrastive_jax.configuration import build, load
 from contrastive_jax.distributed.stopping import StopRequest
-from contrastive_jax.encoders.vision_transformer import VisionTransformer
 from contrastive_jax.errors import InputError
-from contrastive_jax.interop import names
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.experiment import Config, Experiment
 from contrastive_jax.training.loop import Run, Stopped
 from contrastive_jax.training.lora import Adapter
-from contrastive_jax.training.starting import InitFrom, architecture, matched
+from contrastive_jax.training.starting import architecture, matched
 from contrastive_jax.training.structure import named_leaves
-from contrastive_jax.training.workdir import write_json
-
-
-def numbers(structure, seed=0):
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: rng.standard_normal(x.shape).astype(np.float32), structure)
-
-
-def workdir(path, run, seed=0, steps=(7,), **config):
-    """A work directory of a run, with made-up parameters in its checkpoints."""
-    path.mkdir(parents=True)
-    write_json(path / "config.json", {"lora": {}, "encoders": {}, **config})
-    with Checkpoints(path / "checkpoints", every=1, keep=None) as checkpoints:
-        for step in steps:
-            params = numbers(run.state_structure.params, seed + step)
-            checkpoints.save(step, {"step": np.int32(step), "params": jax.device_put(params)})
-            checkpoints.wait()
-    return params
 
 
 @pytest.fixture(scope="module")
@@ -51,25 +30,6 @@ def faces():
 def pairs():
     """Two towers and two heads; `image` is the tower of `faces`."""
     return experiment("glyphs.py:small", batch_size=16)
-
-
-def begun(run, base, **entries):
-    """The parameters of a run, with those of `entries` in place of `base`."""
-    run = altered(run, run.mesh.size, init_from={n: InitFrom(**e) for n, e in entries.items()})
-    run.__dict__["_new_state"] = lambda key: base  # what a seed gives is tested elsewhere
-    return named_leaves(run.initial_state().params)
-
-
-class Base:
-    """A state that is only parameters."""
-
-    def __init__(self, run, seed=99):
-        self.params = jax.device_put(numbers(run.state_structure.params, seed), run.state_shardings.params)
-
-    def _replace(self, params):
-        made = object.__new__(Base)
-        made.params = params
-        return made
 
 
 def test_parts_of_another_run_under_its_names_and_others(faces, pairs, tmp_path, caplog):
@@ -167,6 +127,8 @@ OURS = ["encoders/image", "encoders/text", "heads/image", "losses/clip"]
         ("x", ("heads/image",), OURS[:2], "it has no heads/image"),
         ("x", ("heads/*",), OURS[:2], r"it has no heads/\*"),
         ("x", ("heads/image=heads/b",), OURS, "it has no heads/b; did you mean"),
+        ("x", ("losses/clip=encoders/image",), OURS, "losses/clip and encoders/image are of two kinds"),
+        ("x", ("*=encoders/image",), OURS, "heads/image and encoders/image are of two kinds"),
     ],
 )
 def test_which_parts(key, parts, theirs, found):
@@ -177,6 +139,17 @@ def test_which_parts(key, parts, theirs, found):
             matched(key, parts, OURS, theirs)
 
 
+def test_several_processes_compare_what_they_found(faces, pairs, tmp_path):
+    folder = tmp_path / "run"
+
+    def change():
+        shutil.rmtree(folder)
+        workdir(folder, faces, seed=1)
+
+    workdir(folder, faces)
+    check_that_processes_compare(pairs, {"path": str(folder)}, change)
+
+
 def test_no_part_starts_from_two_places(faces, pairs, tmp_path):
     workdir(tmp_path / "run", faces)
     twice = {"path": str(tmp_path / "run"), "parts": ("encoders/image",)}
@@ -184,67 +157,6 @@ def test_no_part_starts_from_two_places(faces, pairs, tmp_path):
         InputError, match=r"init_from\.b\.parts: encoders/image .*config\.init_from\.a already"
     ):
         begun(pairs, Base(pairs), a=twice, b=twice)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    """A folder as Hugging Face's ViT writes it, and its encoder."""
-    folder = tmp_path_factory.mktemp("library") / "vit"
-    folder.mkdir()
-    config = {
-        "model_type": "vit",
-        "architectures": ["ViTModel"],
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-        "image_size": 32,
-        "patch_size": 8,
-        "num_channels": 3,
-        "layer_norm_eps": 1e-12,
-        "hidden_act": "gelu",
-        "qkv_bias": True,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file({"a": np.zeros(1, np.float32)}, folder / "model.safetensors")
-    section = interop.architecture(str(folder), "image")
-    assert section.pop("kind") == "vision_transformer"
-    encoder = VisionTransformer(**section)
-    example = jax.ShapeDtypeStruct((1, 32, 32, 3), np.uint8)
-    params = numbers(jax.eval_shape(encoder.init, jax.random.key(0), example))
-    table = interop.family_of(interop.read(folder)).table(interop.read(folder), "image", encoder)
-    save_file(names.save(table.rows, names.flatten(params)), folder / "model.safetensors")
-    return folder, encoder, params
-
-
-def test_the_weights_of_another_library(library):
-    folder, encoder, params = library
-    photos = experiment("clip.py:small", batch_size=16)
-    run = altered(photos, encoders={**photos.config.encoders, "image": encoder})
-    found = begun(run, Base(run), image={"path": str(folder)})
-    for name, array in named_leaves({"encoders": {"image": params}}).items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
-    with pytest.raises(InputError, match=r"config\.init_from\.image\.path=.*another architecture"):
-        begun(photos, Base(photos), image={"path": str(folder)})
-    with pytest.raises(InputError, match=r"step=4 and no work directory"):
-        begun(run, Base(run), image={"path": str(folder), "step": 4})
-
-
-def test_the_scale_of_another_library(library, pairs, tmp_path):
-    shutil.copy(library[0] / "config.json", tmp_path)
-    save_file({"logit_scale": np.log([np.float32(20)])}, tmp_path / "model.safetensors")
-    entry = {"path": str(tmp_path), "parts": ("losses/clip=losses/scale",)}
-    assert np.exp(begun(pairs, Base(pairs), x=entry)["losses/clip/log_scale"]) == pytest.approx(20, rel=1e-6)
-
-
-def test_pickles_and_empty_folders_are_refused(library, pairs, tmp_path):
-    (tmp_path / "pickled").mkdir()
-    shutil.copy(library[0] / "config.json", tmp_path / "pickled")
-    (tmp_path / "pickled" / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    (tmp_path / "untrained" / "checkpoints").mkdir(parents=True)
-    for name, message in (("pickled", "pickle"), ("untrained", "no checkpoint yet"), ("absent", "no such")):
-        with pytest.raises(InputError, match=rf"config\.init_from\.image\.path=.*{name}.*{message}"):
-            begun(pairs, Base(pairs), image={"path": str(tmp_path / name)})
 
 
 class StopAfter:
