@@ -39,8 +39,8 @@ $(PARITY)/ready: pyproject.toml parity/requirements.txt
 	@touch $@
 
 parity: $(PARITY)/ready ## other libraries beside ours, both ways, in an environment of its own with PyTorch
-	$(PARITY)/bin/python -m pytest -c parity/pytest.ini parity
-	HF_HUB_OFFLINE=1 $(PARITY)/bin/python -m pytest -n 0 tests/evaluation/test_mteb_model.py
+	PYTHONPATH=parity $(PARITY)/bin/python -m pytest -p beside_torch -c parity/pytest.ini parity
+	PYTHONPATH=parity $(PARITY)/bin/python -m pytest -p beside_torch -n 0 tests/evaluation/test_mteb_model.py
 
 lint: setup ## style
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""The environment of the other libraries: without PyTorch these tests fail, they do not skip."""
+"""A plugin of pytest: what PyTorch and its libraries need before anything imports them."""
 
 import importlib.metadata
 import os
