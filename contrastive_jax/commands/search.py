@@ -206,10 +206,8 @@ def _write_sheet(options, picture, results) -> str:
 
 
 def _name(one: dict[str, Any]) -> str:
-    """What a result is called: a function by its module and its own name, all else by its key."""
-    if isinstance(one.get("qualified_name"), str):
-        return ".".join(filter(None, (one.get("module"), one["qualified_name"])))
-    return str(one["key"])
+    """What a result is called: a function by its qualified name, all else by its key."""
+    return str(one.get("qualified_name") or one["key"])
 
 
 def _words(one: dict[str, Any]) -> str:
