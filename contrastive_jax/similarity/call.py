@@ -143,7 +143,8 @@ def prepare(
     dtype = jnp.promote_types(jnp.float32, scores.logits.dtype)
     problem = Problem(tile, *splits[:3], chosen.block, dtype, diagonal)
     apart = [split.apart(tree) for split, tree in zip(splits, trees)]
-    met = [local[1] * (place.ring.size if place.ring.gathers else 1), *local[2:]]
+    gathered = place.ring.size if place.ring.gathers else 1
+    met = [n * (gathered if moves else 1) for n, moves in zip(local[1:], travels)]
     kernel_block = None
     if by_kernels(engine, problem, apart, reduction):
         kernel_block = engine.block or (local[0], min(max(met), KERNEL_COLUMNS))

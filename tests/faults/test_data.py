@@ -44,11 +44,12 @@ def test_one_corrupt_record_is_counted_and_named(tmp_path, command, pictures):
 
 @pytest.mark.slow
 def test_a_source_of_which_a_third_is_corrupt(tmp_path, command, pictures):
-    """The run stops and loses nothing of what it has learnt."""
+    """The run stops and loses nothing of what it has learnt, if it has come to a step at all."""
     workdir = tmp_path / "run"
     _, err = command.run(workdir, code=2, **pictures(*range(0, 64, 3)))
     assert "records cannot be read, more than data.broken_share=0.01 allows" in message(err)
-    assert steps(workdir) == [len(lines(workdir))]
+    done = len(lines(workdir))
+    assert steps(workdir) == [done] * bool(done)
 
 
 @pytest.mark.slow

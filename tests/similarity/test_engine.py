@@ -47,6 +47,7 @@ def ways(mesh, communication="ring", keep=None, block=(4, 5)):
 @example(r=13, c=29, e=(9, 16), how=ways((4, 2), "gather", 0), unit=False, seed=2)
 @example(r=16, c=32, e=(8, 8), how=ways((8,), "ring", None, (2, 2)), unit=True, seed=3)
 @example(r=5, c=9, e=(2, 3), how=ways((1, 1, 8), None), unit=True, seed=4)
+@example(r=8, c=8, e=(8, 16), how=ways((2, 2, 2), "gather", block=(3, 5)), unit=True, seed=5)
 def test_cross_entropy(r, c, e, how, unit, seed):
     with jax.enable_x64(True):
         records = [side(seed + i, n, unit) for i, n in enumerate((r, c, *e))]
