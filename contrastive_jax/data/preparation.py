@@ -13,7 +13,14 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from contrastive_jax.data.shards import Plan, summary, summary_path, write_atomically, write_shard
+from contrastive_jax.data.shards import (
+    Plan,
+    partial_path,
+    summary,
+    summary_path,
+    write_atomically,
+    write_shard,
+)
 from contrastive_jax.data.workers import Lifeline, signals_blocked, start_worker
 from contrastive_jax.errors import CommandError, InputError
 
@@ -174,6 +181,9 @@ def write_shards(
         raise CommandError(
             "a worker process died (is the memory full?): run the same command again with fewer --workers"
         ) from None
+    finally:
+        for shard in shards:  # of workers that were cut off; on a full disk it would stand in the way
+            partial_path(folder / plan.name(shard)).unlink(missing_ok=True)
 
 
 def _in_processes(write, shards, workers, made, stopped) -> bool:
@@ -203,8 +213,8 @@ def _in_processes(write, shards, workers, made, stopped) -> bool:
         pool.shutdown()
         return True
     finally:
-        lifeline.cut()
-        pool.shutdown(wait=False, cancel_futures=True)
+        lifeline.cut(kill=True)
+        pool.shutdown(cancel_futures=True)
 
 
 def _nowhere() -> str:

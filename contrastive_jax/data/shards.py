@@ -57,7 +57,7 @@ def write_shard(plan: Plan, folder: str, shard: int) -> dict[str, Any]:
         OSError: the shard cannot be written.
     """
     final = Path(folder) / plan.name(shard)
-    partial = final.with_name(f".{final.name}.partial")
+    partial = partial_path(final)
     try:
         count, broken = _write(_opened(plan.source), plan, partial, shard)
         found = {"file": final.name, "records": count, "bytes": partial.stat().st_size}
@@ -84,13 +84,18 @@ def summary_path(file: Path) -> Path:
     return file.with_name(f".{file.name}.json")
 
 
+def partial_path(file: Path) -> Path:
+    """Where a file lies until it is whole."""
+    return file.with_name(f".{file.name}.partial")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file that is there whole or not at all, whenever the process dies.
 
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         with open(partial, "wb") as file:
             file.write(content)
