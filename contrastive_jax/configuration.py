@@ -67,6 +67,17 @@ def arguments(text: str, **defaults: Any) -> ConfigDict:
     return ConfigDict(values)
 
 
+def beside(file: str, name: str) -> types.ModuleType:
+    """The module `name`, a path relative to the folder of `file`: what several configs share.
+
+        images = beside(__file__, "shared/images.py")
+    """
+    path = Path(file).parent / name
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    return _module(path)
+
+
 def load(spec: str, overrides: Sequence[tuple[str, str]], schema: type) -> ConfigDict:
     """The complete, checked config of `file.py[:arguments]` with `(dotted key, text)` overrides.
 
@@ -166,12 +177,10 @@ def _get_config(spec: str) -> ConfigDict:
     file = Path(path)
     if not file.is_file():
         raise InputError(f"--config {path}: no such file")
-    module_spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
-    if module_spec is None:
+    if file.suffix != ".py":
         raise InputError(f"--config {path}: not a Python file")
-    module = importlib.util.module_from_spec(module_spec)
     try:
-        module_spec.loader.exec_module(module)
+        module = _module(file)
         if not hasattr(module, "get_config"):
             raise InputError("a config file defines get_config(arg), and this one does not")
         config = module.get_config(argument)
@@ -183,6 +192,13 @@ def _get_config(spec: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise InputError(f"--config {path}: get_config returned a {type(config).__name__}, not a ConfigDict")
     return config.unlock()
+
+
+def _module(file: Path) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _line_in(path: str, error: Exception) -> int | None:

@@ -16,6 +16,7 @@ from contrastive_jax.distributed.mesh import by_example, replicated
 from contrastive_jax.errors import InputError
 from contrastive_jax.planning.collectives import sent_bytes
 from contrastive_jax.training.experiment import Experiment
+from contrastive_jax.training.step import model_of
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +65,15 @@ def _losses_alone(experiment: Experiment, batch: dict[str, Any]):
     """A call that computes every loss and its gradients, of embeddings that no encoder made."""
     graph, mesh = experiment.graph, experiment.mesh
 
-    def embed(params, views):
+    def embed(model, views):
         found = {}
         for name, branch in graph.branches.items():
-            encoded = graph.encode(params, name, views[branch.view], train=False, key=None)
-            found[name] = graph.finish(params, name, encoded, train=False, key=None)
+            encoded = graph.encode(model, name, views[branch.view], train=False, key=None)
+            found |= graph.stages(model, name, encoded, train=False, key=None)[0]
         return found
 
-    shapes = jax.eval_shape(embed, experiment.state_structure.params, batch["views"])
+    state = experiment.state_structure
+    shapes = jax.eval_shape(embed, model_of(state), batch["views"])
     rng = np.random.default_rng(0)
     embedded = {}
     for name, shape in shapes.items():
@@ -80,12 +82,17 @@ def _losses_alone(experiment: Experiment, batch: dict[str, Any]):
         embedded[name] = jax.device_put(z, by_example(mesh))
     params = {name: loss.init() for name, loss in experiment.losses.items()}
     params = jax.device_put(params, replicated(mesh))
+    fields = dict(batch["fields"])
+    for name in (name for name, branch in graph.branches.items() if branch.mix):
+        partner, share = graph.mixing(jax.random.key(0), name, experiment.config.batch_size)
+        fields |= {f"{name}.partner": partner, f"{name}.share": share}
+    memory = {"memory": experiment.initial_state().memory}
 
-    def total(params, embedded, fields):
-        losses = experiment.losses.items()
-        values = [loss.weight * loss(params[name], embedded, fields).value for name, loss in losses]
+    def total(params, embedded, fields, memory):
+        seen, losses = embedded | graph.read(memory), experiment.losses.items()
+        values = [loss.weight * loss(params[name], seen, fields).value for name, loss in losses]
         return jnp.sum(jnp.stack(values))
 
-    arguments = params, embedded, batch["fields"]
+    arguments = params, embedded, fields, memory
     compiled = jax.jit(jax.value_and_grad(total, argnums=(0, 1))).lower(*arguments).compile()
     return lambda: compiled(*arguments)

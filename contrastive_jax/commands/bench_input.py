@@ -74,7 +74,7 @@ def _of_config(options: argparse.Namespace, given: dict[str, Any]) -> tuple[Sett
     from contrastive_jax.configuration import build, load
     from contrastive_jax.data.sources import open_source
     from contrastive_jax.data.views.text import Text, strings
-    from contrastive_jax.training.experiment import Config
+    from contrastive_jax.training.schema import Config
 
     config = build(load(options.config, options.overrides, Config), Config)
     setting = inputs.Setting(**{"batch": config.batch_size, "workers": config.data.workers, **given})

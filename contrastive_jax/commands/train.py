@@ -32,7 +32,7 @@ def _start(options, stop, stream, clock) -> int:
     """Everything before the other processes are known."""
     from contrastive_jax.configuration import build, load
     from contrastive_jax.distributed.joining import join
-    from contrastive_jax.training.experiment import Config
+    from contrastive_jax.training.schema import Config
     from contrastive_jax.training.profiling import parse_window
 
     profile = parse_window(options.profile) if options.profile is not None else None
@@ -120,7 +120,7 @@ def _completed(stored: dict) -> dict:
     from ml_collections import ConfigDict
 
     from contrastive_jax.configuration import complete
-    from contrastive_jax.training.experiment import Config
+    from contrastive_jax.training.schema import Config
 
     config = ConfigDict(stored)
     try:

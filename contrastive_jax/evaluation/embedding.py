@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from contrastive_jax.branches import Graph
-from contrastive_jax.configuration import nearest
+from contrastive_jax.branches import Graph, named, unit_length
 from contrastive_jax.data.examples import View, evaluate_view
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.distributed.mesh import batch_shards, replicated
@@ -74,7 +72,8 @@ class Embedder:
     """embed(branch, source, indices) -> [n, d]: the branch's embeddings, without training's randomness.
 
     A branch is named as in the config, or `branch.stage`: `branch.encoder` is what its encoder gives before
-    any head, `branch.HEAD` what that head of its gives; unit length where the branch is.
+    any head, `branch.HEAD` what that head of its gives; unit length where the branch is. `@64` behind any of
+    them takes the first 64 numbers, again of unit length where the branch is.
 
     `between` is called after every batch; what it raises ends the evaluation. With `remember` the same
     records of the same source (the very object) are embedded by a branch once, up to KEPT_BYTES of them.
@@ -106,8 +105,7 @@ class Embedder:
 
     def view(self, branch: str) -> View:
         """The view that a branch reads, or that a stage of it does."""
-        graph, name = staged(self.graph, branch)
-        return self.views[graph.branches[name].view]
+        return self.views[self.graph.branches[staged(self.graph, branch)[0]].view]
 
     def texts(self, branch: str, texts: Sequence[str]) -> Float[np.ndarray, "n d"]:
         """The embeddings of texts that stand in no source."""
@@ -142,31 +140,29 @@ class Embedder:
 
     def _program(self, branch: str) -> Callable:
         if branch not in self._programs:
-            stage = partial(_embed, *staged(self.graph, branch))
+            stage = partial(_embed, self.graph, *staged(self.graph, branch))
             self._programs[branch] = jax.jit(stage, out_shardings=replicated(self.mesh))
         return self._programs[branch]
 
 
-def staged(graph: Graph, name: str) -> tuple[Graph, str]:
-    """`branch.stage` as a graph whose branch ends there, and the branch's name.
+def staged(graph: Graph, name: str) -> tuple[str, str, int | None]:
+    """(branch, branch or `branch.stage`, the numbers that are taken of it or None) of a name.
 
-    Raises InputError for a name that is neither a branch nor a stage of one.
+    Raises InputError for a name that is neither a branch nor a stage of one, or takes what is not there.
     """
-    branch, dot, stage = name.partition(".")
-    if branch not in graph.branches:
-        raise InputError(f"branch {branch!r} is unknown; {nearest(branch, graph.branches)}")
-    if not dot:
-        return graph, branch
-    whole = graph.branches[branch]
-    stages = ("encoder", *whole.heads)
-    if stage not in stages:
-        raise InputError(f"branch {branch!r} has no stage {stage!r}; {nearest(stage, stages)}")
-    cut = dataclasses.replace(whole, heads=whole.heads[: stages.index(stage)])
-    heads = {head: graph.heads[head] for head in cut.heads}
-    encoders = {whole.encoder: graph.encoders[whole.encoder]}
-    return Graph({branch: cut}, encoders, heads, graph.views), branch
+    stage, at, size = name.partition("@")
+    branch = named(graph, stage)
+    if not at:
+        return branch, stage, None
+    width = graph.width(stage)
+    if not size.isdecimal() or not 1 <= int(size) <= width:
+        raise InputError(f"{name}: {stage} has {width} numbers; write {stage}@N with N from 1 to {width}")
+    return branch, stage, int(size)
 
 
-def _embed(graph: Graph, name: str, params: PyTree, view: Array) -> Float[Array, "b d"]:
-    encoded = graph.encode(params, name, view, train=False, key=None)
-    return graph.finish(params, name, encoded, train=False, key=None)
+def _embed(
+    graph: Graph, branch: str, stage: str, size: int | None, model: PyTree, view: Array
+) -> Float[Array, "b d"]:
+    encoded = graph.encode(model, branch, view, train=False, key=None)
+    z = graph.finish(model, stage, encoded, train=False, key=None)[..., :size]
+    return unit_length(z) if size and graph.branches[branch].normalize else z

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from contrastive_jax.branches import named
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data import views
 from contrastive_jax.data.records import BrokenRecord, Source
@@ -77,12 +78,8 @@ def check_division(config: Config, shards: int) -> None:
 def check_wiring(experiment: Experiment) -> None:
     """Losses, evaluators and text views name what is there."""
     graph, config = experiment.graph, experiment.config
-    for where, part in [(f"losses.{name}", loss) for name, loss in config.losses.items()]:
-        for branch in part.branches:
-            if branch not in graph.branches:
-                raise InputError(
-                    f"config.{where}: branch {branch!r} is unknown; {nearest(branch, graph.branches)}"
-                )
+    for name, loss in config.losses.items():
+        check_loss(f"config.losses.{name}", loss, graph)
     for name in config.losses:
         if config.evaluation and name in config.evaluation.evaluators:  # their metrics stand in one line
             where = f"config.evaluation.evaluators.{name}"
@@ -105,6 +102,40 @@ def check_wiring(experiment: Experiment) -> None:
         if (vocabulary := getattr(encoder, "vocabulary", size)) < size:
             raise InputError(
                 f"{key}.vocabulary={vocabulary} is smaller than config.data.tokenizer.vocabulary={size}"
+            )
+
+
+def check_loss(where: str, loss: Any, graph: Graph) -> None:
+    """A loss names branches, their stages and memories that are there, and they are as wide as it needs."""
+    try:
+        for branch in loss.branches:
+            named(graph, branch)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    for memory in getattr(loss, "memories", ()):
+        if memory not in graph.memory:
+            raise InputError(f"{where}.memory: {memory!r} is unknown; {nearest(memory, graph.memory)}")
+    mixing = getattr(loss, "mixed_branch", None)
+    if mixing is not None and graph.branches[mixing.partition(".")[0]].mix is None:
+        raise InputError(
+            f"{where}: branch {mixing!r} mixes nothing; set config.branches.{mixing}.mix to a view"
+        )
+    if (needed := getattr(loss, "widths", 0)) > 0:
+        for branch in loss.branches:
+            if (width := graph.width(branch)) < needed:
+                raise InputError(f"{where}.dims: {needed} is beyond the {width} numbers of branch {branch!r}")
+
+
+def check_memory(config: Config, graph: Graph) -> None:
+    """What a step writes fills each queue evenly, and memories and mixing see the batch whole."""
+    for name, queue in config.memory.items():
+        view = graph.branches[queue.branch.partition(".")[0]].view
+        queue.check_division(name, config.batch_size * graph.counts.get(view, 1))
+    for name, branch in graph.branches.items():
+        if branch.mix is not None and config.mode == "out_of_core":
+            raise InputError(
+                f"config.branches.{name}.mix={branch.mix} wants the views of a whole batch, and "
+                "config.mode=out_of_core never has them: set config.mode=in_core"
             )
 
 

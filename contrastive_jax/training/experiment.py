@@ -1,116 +1,38 @@
-"""What a config describes: its schema, and a run's parts built and checked from it."""
+"""What a config describes: a run's parts, built and checked."""
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from contrastive_jax import encoders, evaluation, losses
-from contrastive_jax.branches import Branch, Graph
-from contrastive_jax.configuration import Kind, Named
-from contrastive_jax.data import pipeline, samplers, tokenizers, views
+from contrastive_jax.branches import Graph
+from contrastive_jax.data import pipeline
 from contrastive_jax.data.records import Source
 from contrastive_jax.data.sources import open_source
-from contrastive_jax.distributed.joining import Limits
-from contrastive_jax.distributed.mesh import MeshShape, batch_shards, replicated
+from contrastive_jax.distributed.mesh import batch_shards, replicated
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.distributed.sharding import shardings
-from contrastive_jax.encoders.heads import KINDS as HEADS
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.opening import opened
 from contrastive_jax.training import lora, optimizer, starting
-from contrastive_jax.training.checks import check_division, check_fields, check_numbers, check_wiring
-from contrastive_jax.training.lora import Adapter
+from contrastive_jax.training.checks import (
+    check_division,
+    check_fields,
+    check_memory,
+    check_numbers,
+    check_wiring,
+)
 from contrastive_jax.training.microbatch import Cut
 from contrastive_jax.training.out_of_core import OutOfCore
+from contrastive_jax.training.schema import Config
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.step import train_step
 from contrastive_jax.training.structure import named_leaves
 from contrastive_jax.training.trainable import Trainable
-
-
-@dataclass(frozen=True)
-class Data:
-    """source: a name or kind:path; workers: processes that read ahead (0: a thread), prefetch batches
-    each; broken_share: the share of records that may be unreadable before the run stops; stall_seconds: the
-    longest wait for a batch."""
-
-    source: str
-    views: Annotated[dict, Named(Kind(views.KINDS))]
-    sampler: Annotated[dict, Kind(samplers.KINDS)]
-    tokenizer: Annotated[dict, Kind(tokenizers.KINDS)] | None = None
-    workers: int = 0
-    prefetch: int = 4
-    broken_share: float = 0.01
-    stall_seconds: float = 600.0
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint every so many steps, and at the end. The newest `keep` stay (None: all), and those whose
-    step is a multiple of `keep_every`, and the one with the highest value of the metric `best`, or with
-    the lowest: a metric of its step's line, such as retrieval/text_to_image/R@5."""
-
-    every: int = 500
-    keep: int | None = 2
-    keep_every: int | None = None
-    best: str | None = None
-    lowest: bool = False
-
-
-@dataclass(frozen=True)
-class Logging:
-    """A line of metrics every so many steps, and at the end; tensorboard: there as well; peak_flops: what a
-    device can do in a second, for the metric mfu (None: as the maker of a known one states it)."""
-
-    every: int = 10
-    tensorboard: bool = True
-    peak_flops: float | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Evaluators, every so many steps (None: only at the end), on the records of `source` where they name
-    no source of their own."""
-
-    evaluators: Annotated[dict, Named(Kind(evaluation.KINDS))]
-    source: str | None = None
-    every: int | None = None
-    batch_size: int = 512
-
-
-@dataclass(frozen=True)
-class Config:
-    """The top-level keys of every config. batch_size: the contrastive batch; microbatch: examples that a
-    device encodes at once (None: all of its share); mode: in_core, or out_of_core for a batch whose inputs
-    do not fit, which is then read twice, a microbatch for every device at a time; init_from: weights that a
-    new run starts from; frozen: patterns of the names of parameters that are not trained, as
-    encoders/image/*; lora: matrices that are trained through adapters of low rank."""
-
-    steps: int
-    batch_size: int
-    data: Data
-    encoders: Annotated[dict, Named(Kind(encoders.KINDS))]
-    branches: Annotated[dict, Named(Branch)]
-    losses: Annotated[dict, Named(Kind(losses.KINDS))]
-    optimizer: Annotated[dict, Kind(optimizer.KINDS)]
-    heads: Annotated[dict, Named(Kind(HEADS))] = field(default_factory=dict)
-    init_from: Annotated[dict, Named(starting.InitFrom)] = field(default_factory=dict)
-    frozen: tuple[str, ...] = ()
-    lora: Annotated[dict, Named(Adapter)] = field(default_factory=dict)
-    seed: int = 0
-    microbatch: int | None = None
-    mode: str = "in_core"
-    mesh: MeshShape = MeshShape()
-    processes: Limits = Limits()
-    checkpoint: Checkpoint = Checkpoint()
-    logging: Logging = Logging()
-    evaluation: Evaluation | None = None
 
 
 class Experiment:
@@ -125,11 +47,14 @@ class Experiment:
         check_numbers(config)
         self.mesh: Mesh = config.mesh.make(devices)
         structures = {name: view.structure() for name, view in config.data.views.items()}
-        self.graph = Graph(config.branches, config.encoders, config.heads, structures)
+        counts = {name: n for name, view in config.data.views.items() if (n := getattr(view, "count", None))}
+        parts = config.branches, config.encoders, config.heads, structures
+        self.graph = Graph(*parts, config.teachers, config.memory, counts)
         self.losses: Mapping[str, Any] = config.losses
         check_wiring(self)
         if training:
             check_division(config, batch_shards(self.mesh))
+            check_memory(config, self.graph)
         self.axes = {
             **self.graph.logical_axes(),
             "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()},
@@ -150,8 +75,9 @@ class Experiment:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """The batch fields that the losses read."""
-        return tuple(sorted({name for loss in self.losses.values() for name in loss.fields}))
+        """The batch fields that losses and memories read."""
+        readers = *self.losses.values(), *self.config.memory.values()
+        return tuple(sorted({name for reader in readers for name in reader.fields}))
 
     @functools.cached_property
     def source(self) -> Source:
@@ -175,8 +101,9 @@ class Experiment:
         wanted = [(f"data.views.{name}.field", view.field) for name, view in views.items()]
         further = [(name, field) for name, view in views.items() for field in getattr(view, "also", ())]
         wanted += [(f"data.views.{name}.also", field) for name, field in further]
-        labels = [(f"losses.{name}", f) for name, loss in self.losses.items() for f in loss.fields]
-        wanted += [(where, field.partition(":")[0]) for where, field in labels]
+        for kind, parts in (("losses", self.losses), ("memory", self.config.memory)):
+            labels = [(f"{kind}.{name}", label) for name, part in parts.items() for label in part.fields]
+            wanted += [(where, label.partition(":")[0]) for where, label in labels]
         check_fields(self.source, wanted)
         pipeline.check_members(views, self.sampler)
         if self.config.evaluation:
@@ -192,12 +119,14 @@ class Experiment:
         if self.adapted:
             params["lora"] = lora.init(jax.random.fold_in(key, 2), self.adapted)
         run_key, (trained, _) = jax.random.fold_in(key, 1), self.trainable.split(params)
-        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(trained), {}, {}, {}, run_key)
+        beside = self.graph.beside(jax.random.fold_in(key, 3), self.trainable.merged(params))
+        step, opt_state = jnp.zeros((), jnp.int32), self.optimizer.init(trained)
+        return TrainState(step, params, opt_state, **beside, key=run_key)
 
     @property
     def state_axes(self) -> dict[str, Any]:
         """The logical axis names of the state's arrays, all but the optimizer's."""
-        return {"params": self.axes, "teachers": {}, "statistics": {}, "memory": {}}
+        return {"params": self.axes, **self.graph.beside_axes(self.axes)}
 
     @functools.cached_property
     def state_structure(self) -> TrainState:
@@ -237,16 +166,30 @@ class Experiment:
         state = self._new_state(jax.random.key(self.config.seed))
         self.find_starts(group)
         starts, self._starts = self._starts or [], None
-        return state._replace(params=starting.started(starts, state.params))
+        if not starts:
+            return state
+        params = starting.started(starts, state.params)
+        return state._replace(params=params, teachers=self._copies(params))
 
     def merged(self, params: Any) -> Any:
         """The parameters of the model itself: where there are adapters, merged into their matrices."""
         return self._merged(params) if self.adapted else params
 
+    def model(self, params: Any, teachers: Any, statistics: Any) -> dict[str, Any]:
+        """What evaluation embeds with: `merged` parameters, and what stands beside them."""
+        return {**self.merged(params), "teachers": teachers, "statistics": statistics}
+
     @functools.cached_property
     def _merged(self):
         kept = {name: part for name, part in self.state_shardings.params.items() if name != "lora"}
         return jax.jit(self.trainable.merged, out_shardings=kept)
+
+    @functools.cached_property
+    def _copies(self):
+        def copies(params):
+            return jax.tree.map(jnp.copy, self.graph.copies(self.trainable.merged(params)))
+
+        return jax.jit(copies, out_shardings=self.state_shardings.teachers)
 
     @functools.cached_property
     def _new_state(self):
@@ -255,7 +198,8 @@ class Experiment:
     def train_step(self):
         """The jitted step in core, (state, batch) -> (state, metrics); it consumes the state."""
         parts = self.graph, self.losses, self.optimizer, self.config.microbatch
-        step = functools.partial(train_step, *parts, trainable=self.trainable)
+        options = {"trainable": self.trainable, "steps": self.config.steps}
+        step = functools.partial(train_step, *parts, **options)
         return jax.jit(step, donate_argnums=0, out_shardings=(self.state_shardings, replicated(self.mesh)))
 
     @property
@@ -267,7 +211,7 @@ class Experiment:
     def out_of_core_step(self) -> OutOfCore:
         """The step of `mode="out_of_core"`; like the other one it wants the mesh to be the ambient one."""
         parts = self.graph, self.losses, self.optimizer, self.mesh, self.cut, self.state_structure
-        return OutOfCore(*parts, self.trainable)
+        return OutOfCore(*parts, self.trainable, self.config.steps)
 
 
 def _open(key: str, spec: str, opening: Callable[[str], Source] = open_source) -> Source:

@@ -21,8 +21,8 @@ class Work(NamedTuple):
     """FLOPs of one step.
 
     encoders: of the encoders that have something to train, forward, for the whole batch; frozen_encoders: of
-    the others; heads: likewise; matrices: one product of each similarity matrix that a loss needs a gradient
-    through; constant_matrices: of those without one.
+    the others, and of teachers with their heads; heads: likewise; matrices: one product of each similarity
+    matrix that a loss needs a gradient through; constant_matrices: of those without one.
     """
 
     encoders: float
@@ -56,30 +56,35 @@ def work(
     trained: Collection[str] | None = None,
 ) -> Work:
     """The FLOPs of a step's parts, from one example's shapes; trained: these encoders, None for all."""
+
+    def new_model(key):
+        params = graph.init(key)
+        return {**params, **graph.beside(key, params)}
+
     encoders = frozen = heads = 0.0
     widths: dict[str, int] = {}
-    params = jax.eval_shape(graph.init, jax.random.key(0))
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
+    model, key = jax.eval_shape(new_model, jax.random.key(0)), jax.eval_shape(jax.random.key, 0)
+    keys, views = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)), graph.inputs(1)
     for name, branch in graph.branches.items():
-        view = graph.views[branch.view]
-        view = jax.ShapeDtypeStruct((1, *view.shape), view.dtype)
         encode = jax.make_jaxpr(
-            lambda params, view, key, name=name: graph.encode(params, name, view, train=True, key=key),
+            lambda model, view, keys, name=name: graph.encode(model, name, view, train=True, key=keys),
             return_shape=True,
         )
-        program, encoded = encode(params, view, keys)
+        program, encoded = encode(model, views[branch.view], keys)
         forward = batch_size * flops(program.jaxpr)
-        if trained is None or branch.encoder in trained:
-            encoders += forward
-        else:
-            frozen += forward
         finish = jax.make_jaxpr(
-            lambda params, rows, key, name=name: graph.finish(params, name, rows, train=True, key=key),
+            lambda model, rows, key, name=name: graph.stages(model, name, rows, train=True, key=key)[0],
             return_shape=True,
         )
-        program, embedding = finish(params, encoded, keys)
-        heads += batch_size * flops(program.jaxpr)
-        widths[name] = embedding.shape[-1]
+        program, embeddings = finish(model, encoded, key)
+        after = batch_size * flops(program.jaxpr)
+        if branch.teacher is not None:
+            frozen += forward + after
+        elif trained is None or branch.encoder in trained:
+            encoders, heads = encoders + forward, heads + after
+        else:
+            frozen, heads = frozen + forward, heads + after
+        widths |= {stage: z.shape[-1] for stage, z in embeddings.items()}
     matrices = [m for loss in losses.values() for m in loss.matrices(batch_size)]
     products = [2.0 * m.rows * m.columns * widths[m.branch] for m in matrices]
     with_gradient = sum(p for p, m in zip(products, matrices) if m.differentiated)

@@ -104,7 +104,7 @@ class Run:
                 state = self._train(state, start)
                 figures = self._evaluate_if_due(state, self.config.steps)
             lines = self.journal.lines()
-            model = self.experiment.merged(state.params)
+            model = self.experiment.model(state.params, state.teachers, state.statistics)
             write_report(self.experiment, self.views, model, lines, self.path / "report", self.group.first)
             self._check_stop()
         if not self.group.first:
@@ -250,7 +250,7 @@ class Run:
         if not figures:
             with self.clock.spent("evaluation"):
                 try:
-                    model = self.experiment.merged(state.params)
+                    model = self.experiment.model(state.params, state.teachers, state.statistics)
                     figures = evaluate(self.experiment, self.views, model, self._check_stop)
                 except Stopped:
                     self.checkpoints.save(step, state)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def encode(
-    function: Callable[[Array, Key[Array, " b"]], Float[Array, "b H"]],
+    function: Callable[[Array, Key[Array, " b"]], Float[Array, "b *K H"]],
     view: Array,
     keys: Key[Array, " B"],
     microbatch: int | None,
-) -> Float[Array, "B H"]:
+) -> Float[Array, "B *K H"]:
     """function(view, keys), `microbatch` examples a device at a time.
 
     A scan over each device's own rows; activations are recomputed in the backward pass, so that only one
@@ -47,8 +47,9 @@ def encode(
         return x if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else _by_example(x)
 
     encoded = jax.lax.map(lambda xs: jax.checkpoint(function)(*xs), (split(view), split(keys)))
-    encoded = _by_example(encoded).reshape(count, shards, microbatch, -1).swapaxes(0, 1)
-    return constrain(encoded.reshape(examples, -1), ("batch", None))
+    shape = encoded.shape[2:]
+    encoded = _by_example(encoded).reshape(count, shards, microbatch, *shape).swapaxes(0, 1)
+    return constrain(encoded.reshape(examples, *shape), ("batch", *(None for _ in shape)))
 
 
 @dataclass(frozen=True)

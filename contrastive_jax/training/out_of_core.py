@@ -40,7 +40,7 @@ from contrastive_jax.training.pieces import (
     whole_gradient,
 )
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.training.step import encode_branches, updated
+from contrastive_jax.training.step import Found, encode_branches, model_of, updated
 from contrastive_jax.training.trainable import EVERYTHING, Trainable
 
 if TYPE_CHECKING:
@@ -67,11 +67,12 @@ class OutOfCore:
         cut: Cut,
         state: TrainState,
         trainable: Trainable = EVERYTHING,
+        steps: int = 1,
     ) -> None:
-        """state: its structure, shapes and shardings."""
+        """state: its structure, shapes and shardings; steps: of the whole run."""
         self.graph, self.losses, self.optimizer, self.mesh, self.cut = graph, losses, optimizer, mesh, cut
-        self.trainable = trainable
-        kept, pulled = self.structures(towers(state.params))
+        self.trainable, self.steps = trainable, steps
+        kept, pulled = self.structures(model_of(state))
         shardings = functools.partial(jax.tree.map, lambda x: x.sharding)
         self.empty = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (kept, pulled)),
@@ -83,10 +84,11 @@ class OutOfCore:
             out_shardings=(shardings(kept), replicated(mesh)),
         )
         own, _ = trainable.split(owned(shardings(state.params)))
+        found = Found(replicated(mesh), shardings(state.statistics), shardings(state.memory))
         self.loss = jax.jit(
             functools.partial(loss_and_gradients, graph, losses, trainable),
             donate_argnums=1,
-            out_shardings=(replicated(mesh), (own, shardings(kept.encoded))),
+            out_shardings=((replicated(mesh), found), (own, shardings(kept.encoded))),
         )
         self.pull_back = jax.jit(
             functools.partial(pull_back, graph, cut, trainable),
@@ -109,15 +111,16 @@ class OutOfCore:
         Raises OSError if the second reading meets other broken records than the first one.
         """
         key = jax.random.fold_in(state.key, state.step)
-        (value, metrics), own, pulled, broken = self.gradients(state.params, key, pieces, wait, ahead)
+        (value, found), own, pulled, broken = self.gradients(model_of(state), key, pieces, wait, ahead)
         wait(pulled.drift)
-        state, metrics = self.update(state, pulled, own, value, metrics)
+        state, metrics = self.update(state, pulled, own, value, found)
         return state, metrics, broken
 
     def gradients(
-        self, params: PyTree, key: Key[Array, ""], pieces: Iterator[dict], wait=jax.block_until_ready, ahead=1
-    ) -> tuple[tuple[Float[Array, ""], dict], PyTree, Pulled, int]:
-        """(value, metrics), the gradients of heads and losses, what was pulled back, broken records."""
+        self, model: PyTree, key: Key[Array, ""], pieces: Iterator[dict], wait=jax.block_until_ready, ahead=1
+    ) -> tuple[tuple[Float[Array, ""], Found], PyTree, Pulled, int]:
+        """(value, what else was found), the gradients of heads and losses, what was pulled back, broken
+        records."""
         kept, pulled = self.empty()
         fields: dict[str, np.ndarray] = {}
         broken, pace = [], _Pace(wait, ahead)
@@ -129,10 +132,10 @@ class OutOfCore:
                 fields.setdefault(name, np.empty(len(here), values.dtype))[np.searchsorted(here, rows)] = (
                     values
                 )
-            kept, done = self.embed(params, kept, self._piece(batch["views"]), key, np.int32(piece))
+            kept, done = self.embed(model, kept, self._piece(batch["views"]), key, np.int32(piece))
             pace(done)
         found, (own, cotangents) = self.loss(
-            params, kept.encoded, place(self.mesh, self.cut.batch_size, fields), key
+            model, kept.encoded, place(self.mesh, self.cut.batch_size, fields), key
         )
         wait(found[0])
         for piece in range(self.cut.count):
@@ -143,7 +146,7 @@ class OutOfCore:
                     f"{piece}, then {int(batch['broken'])}; see to the source and run the same command again"
                 )
             pulled, done = self.pull_back(
-                towers(params),
+                towers(model),
                 pulled,
                 kept.prints,
                 cotangents,
@@ -154,14 +157,15 @@ class OutOfCore:
             pace(done)
         return found, own, pulled, sum(broken)
 
-    def _updated(self, state, pulled, own, value, metrics):
+    def _updated(self, state, pulled, own, value, found):
         gradients = whole_gradient(own, pulled)
-        metrics |= {
+        metrics = found.metrics | {
             "loss": value,
             "gradient_norm": optax.tree.norm(gradients),
             "embedding_drift": pulled.drift.max(),
         }
-        return updated(self.losses, self.optimizer, state, gradients, self.trainable), metrics
+        parts = self.graph, self.losses, self.optimizer
+        return updated(*parts, state, gradients, found, self.trainable, self.steps), metrics
 
     def using(self, compiled: Mapping[str, Compiled]) -> OutOfCore:
         """The same step with these programs, by name, in place of its own."""
@@ -173,16 +177,15 @@ class OutOfCore:
     def _piece(self, views: Mapping[str, np.ndarray]) -> dict[str, Array]:
         return place(self.mesh, self.cut.shards * self.cut.microbatch, views)
 
-    def structures(self, params: PyTree) -> tuple[Kept, Pulled]:
-        """What the readings fill, from the shapes of the `towers` alone."""
+    def structures(self, model: PyTree) -> tuple[Kept, Pulled]:
+        """What the readings fill, from shapes alone."""
         cut, size = self.cut, self.cut.shards * self.cut.microbatch
-        views = {n: jax.ShapeDtypeStruct((size, *v.shape), v.dtype) for n, v in self.graph.views.items()}
         encoded = jax.eval_shape(
-            lambda params, views: encode_branches(
-                self.graph, self.trainable.merged(params), views, jax.random.key(0), None, jnp.arange(size)
+            lambda model, views: encode_branches(
+                self.graph, self.trainable.merged(model), views, jax.random.key(0), None, jnp.arange(size)
             ),
-            params,
-            views,
+            model,
+            self.graph.inputs(size),
         )
         rows = by_example(self.mesh)
 
@@ -199,7 +202,9 @@ class OutOfCore:
         vectors = {name: kept(x, x.shape[1:]) for name, x in encoded.items()}
         prints = {name: kept(x, ()) for name, x in encoded.items()}
         drift = jax.ShapeDtypeStruct((size,), jnp.float32, sharding=rows)
-        return Kept(vectors, prints), Pulled(jax.tree.map(summed, self.trainable.split(params)[0]), drift)
+        return Kept(vectors, prints), Pulled(
+            jax.tree.map(summed, self.trainable.split(towers(model))[0]), drift
+        )
 
 
 class _Pace:

@@ -12,14 +12,17 @@ from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.branches import Graph
 from contrastive_jax.training.microbatch import Cut
-from contrastive_jax.training.step import encode_branches, loss_of_encoded
-from contrastive_jax.training.trainable import Trainable, join
+from contrastive_jax.training.step import Found, encode_branches, loss_of_encoded
+from contrastive_jax.training.trainable import BESIDE, Trainable, join
 
 if TYPE_CHECKING:
     from jax.sharding import AbstractMesh, Mesh
     from jaxtyping import Array, Float, Int, Key, PyTree
 
     from contrastive_jax.losses.loss import ConfiguredLoss
+
+
+_TOWERS = "encoders", "lora"
 
 
 class Kept(NamedTuple):
@@ -57,26 +60,26 @@ def summands(mesh: Mesh | AbstractMesh) -> int:
 
 def towers(params: PyTree) -> PyTree:
     """The entries of parameters that encoding reads: the encoders', and their adapters' if there are any."""
-    return {name: part for name, part in params.items() if name in ("encoders", "lora")}
+    return {name: part for name, part in params.items() if name in _TOWERS}
 
 
 def owned(params: PyTree) -> PyTree:
     """The other entries: what is of heads and losses themselves."""
-    return {name: part for name, part in params.items() if name not in ("encoders", "lora")}
+    return {name: part for name, part in params.items() if name not in _TOWERS}
 
 
 def embed(
     graph: Graph,
     cut: Cut,
     trainable: Trainable,
-    params: PyTree,
+    model: PyTree,
     kept: Kept,
     views: Mapping,
     key: Key[Array, ""],
     piece: Int[Array, ""],
 ) -> tuple[Kept, Int[Array, ""]]:
     """The first reading of a piece; the number is `piece` + 1, for those who wait for the program."""
-    encoded = encode_branches(graph, trainable.merged(params), views, key, None, cut.positions(piece))
+    encoded = encode_branches(graph, trainable.merged(model), views, key, None, cut.positions(piece))
     prints = {name: _print(rows) for name, rows in encoded.items()}
     put = functools.partial(jax.tree.map, lambda whole, part: cut.put(whole, piece, part))
     return Kept(put(kept.encoded, encoded), put(kept.prints, prints)), piece + 1
@@ -86,22 +89,23 @@ def loss_and_gradients(
     graph: Graph,
     losses: Mapping[str, ConfiguredLoss],
     trainable: Trainable,
-    params: PyTree,
+    model: PyTree,
     encoded: dict[str, Array],
     fields: Mapping[str, Array],
     key: Key[Array, ""],
-) -> tuple[tuple[Float[Array, ""], dict], tuple[PyTree, dict[str, Array]]]:
-    """(value, metrics), and the gradients of what is trained of {"heads", "losses"} and of `encoded`, in its
-    layout; zero for those whose encoder is frozen."""
-    moving = _moving(graph, trainable, params)
+) -> tuple[tuple[Float[Array, ""], Found], tuple[PyTree, dict[str, Array]]]:
+    """(value, what else was found), and the gradients of what is trained of {"heads", "losses"} and of
+    `encoded`, in its layout; zero for those whose encoder is frozen or a teacher's."""
+    moving = _moving(graph, trainable, model)
 
     def objective(own, encoded):
         rows = {n: x if n in moving else jax.lax.stop_gradient(x) for n, x in encoded.items()}
-        rows = {name: x.reshape(-1, x.shape[-1]) for name, x in rows.items()}
+        rows = {name: x.reshape(-1, *x.shape[3:]) for name, x in rows.items()}
         return loss_of_encoded(graph, losses, join(own, rest), rows, fields, key)
 
-    own, rest = trainable.split(owned(params))
-    return jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(own, encoded)
+    own, rest = trainable.split(owned(model))
+    found, (gradient, cotangents) = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)(own, encoded)
+    return found, ({name: part for name, part in gradient.items() if name not in BESIDE}, cotangents)
 
 
 def pull_back(
@@ -133,7 +137,7 @@ def pull_back(
         (gradients,) = pull(cotangents)
         drift = pulled.drift
         for name, rows in encoded.items():
-            size = jnp.maximum(jnp.linalg.norm(rows, axis=-1), 1e-12)
+            size = jnp.maximum(jnp.linalg.norm(rows.reshape(len(rows), -1), axis=-1), 1e-12)
             drift = jnp.maximum(drift, jnp.abs(_print(rows) - prints[name]) / size)
         return Pulled(jax.tree.map(lambda total, g: total + g, pulled.gradients, gradients), drift)
 
@@ -160,11 +164,12 @@ def whole_gradient(own: PyTree, pulled: Pulled) -> PyTree:
 
 
 def _moving(graph: Graph, trainable: Trainable, params: PyTree) -> list[str]:
-    """The branches whose encoder has something to train."""
+    """The branches whose encoder has something to train; a teacher's has nothing."""
     encoders = trainable.encoders(params)
-    return [name for name, branch in graph.branches.items() if branch.encoder in encoders]
+    return [n for n, b in graph.branches.items() if b.encoder in encoders and b.teacher is None]
 
 
-def _print(rows: Float[Array, "b H"]) -> Float[Array, " b"]:
-    """One number of each vector, which two different vectors hardly share."""
+def _print(rows: Float[Array, "b *K H"]) -> Float[Array, " b"]:
+    """One number of each example, which two different ones hardly share."""
+    rows = rows.reshape(len(rows), -1)
     return rows @ jnp.cos(jnp.arange(rows.shape[-1], dtype=rows.dtype))

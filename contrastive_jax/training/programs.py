@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.distributed.mesh import by_example, replicated
 from contrastive_jax.training.pieces import towers
+from contrastive_jax.training.step import model_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,10 +53,7 @@ def device_bytes(structures: PyTree) -> int:
 def batch_structure(experiment: Experiment, size: int) -> dict[str, Any]:
     """`size` examples as the pipeline gives them, placed as the loop places them."""
     rows = by_example(experiment.mesh)
-    views = {
-        name: jax.ShapeDtypeStruct((size, *view.shape), view.dtype, sharding=rows)
-        for name, view in experiment.graph.views.items()
-    }
+    views = {name: _placed(view, rows) for name, view in experiment.graph.inputs(size).items()}
     fields = {name: jax.ShapeDtypeStruct((size,), jnp.int32, sharding=rows) for name in experiment.fields}
     return {"views": views, "fields": fields}
 
@@ -70,20 +68,21 @@ def _in_core(experiment: Experiment) -> list[Program]:
 def _out_of_core(experiment: Experiment) -> list[Program]:
     """As `OutOfCore` runs them: the next piece is placed while one is worked on."""
     step, cut, state = experiment.out_of_core_step, experiment.cut, experiment.state_structure
-    everywhere, params = replicated(experiment.mesh), state.params
-    kept, pulled = step.structures(towers(params))
+    everywhere, params, model = replicated(experiment.mesh), state.params, model_of(state)
+    kept, pulled = step.structures(model)
     piece = batch_structure(experiment, cut.shards * cut.microbatch)["views"]
     fields = batch_structure(experiment, cut.batch_size)["fields"]
     number = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
     with jax.set_mesh(experiment.mesh):
-        found, (own, _) = jax.eval_shape(step.loss, params, kept.encoded, fields, state.key)
-    value, metrics = jax.tree.map(lambda x: _placed(x, everywhere), found)
+        (value, found), (own, _) = jax.eval_shape(step.loss, model, kept.encoded, fields, state.key)
+    value, metrics = jax.tree.map(lambda x: _placed(x, everywhere), (value, found.metrics))
+    found = found._replace(metrics=metrics, statistics=state.statistics, memory=state.memory)
     placed, _ = experiment.trainable.split({k: params[k] for k in own})
     own = jax.tree.map(lambda x, like: _placed(x, like.sharding), own, placed)
-    embed = params, kept, piece, state.key, number
-    loss = params, kept.encoded, fields, state.key
+    embed = model, kept, piece, state.key, number
+    loss = model, kept.encoded, fields, state.key
     pull = towers(params), pulled, kept.prints, kept.encoded, piece, state.key, number
-    update = state, pulled, own, value, metrics
+    update = state, pulled, own, value, found
     return [
         Program("empty", step.empty, (), 1, state),
         Program("embed", step.embed, embed, cut.count, (state, kept, pulled, piece, piece)),

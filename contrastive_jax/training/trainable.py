@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+BESIDE = ("teachers", "statistics", "memory")
+"""What a model has beside its parameters; see `branches`."""
+
 
 @dataclass(frozen=True)
 class Trainable:
@@ -32,9 +35,11 @@ class Trainable:
     alphas: Mapping[str, float] = field(default_factory=dict)
 
     def trains(self, name: str) -> bool:
-        """Whether the parameter of this name is trained; the two parts of an adapter always are."""
-        if name.startswith("lora/"):
-            return True
+        """Whether the parameter of this name is trained; the two parts of an adapter always are, what stands
+        beside the parameters in a model never is."""
+        kind = name.split("/")[0]
+        if kind in ("lora", *BESIDE):
+            return kind == "lora"
         return name not in self.alphas and not any(fnmatchcase(name, pattern) for pattern in self.frozen)
 
     def split(self, tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> tuple[PyTree, PyTree]:

@@ -22,12 +22,13 @@ if TYPE_CHECKING:
     from jaxtyping import PyTree
 
 BATCH_SIZE = 512  # of a run whose config evaluates nothing
+_READ = "params", "teachers", "statistics"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model as it was after `step` updates. views: with the tokenizer that they need; params:
-    {"encoders", "heads", "losses"}, on the devices of `experiment.mesh`."""
+    """A model as it was after `step` updates. views: with the tokenizer that they need; params: {"encoders",
+    "heads", "losses"}, with "teachers" and "statistics", on the devices of `experiment.mesh`."""
 
     path: Path
     step: int
@@ -75,7 +76,7 @@ def open_experiment(path: Path) -> Experiment:
 
 def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trained:
     """The checkpoint of an experiment that `open_experiment` opened; see `open_trained`."""
-    wanted = {"params": experiment.state_structure.params}
+    wanted = {name: getattr(experiment.state_structure, name) for name in _READ}
     try:
         with Checkpoints(
             path / "checkpoints", experiment.config.checkpoint.every, read_only=True
@@ -86,8 +87,8 @@ def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trai
     if restored is None:
         raise InputError(f"--workdir {path}: no checkpoint yet; train first")
     found, state, _ = restored
-    params = experiment.merged(state["params"])
-    return Trained(path, found, experiment, bind_tokenizer(experiment, path), params)
+    model = experiment.model(*(state[name] for name in _READ))
+    return Trained(path, found, experiment, bind_tokenizer(experiment, path), model)
 
 
 def _stored_config(path: Path) -> ConfigDict:

@@ -44,7 +44,7 @@ class Base:
     def __init__(self, run, seed=99):
         self.params = jax.device_put(numbers(run.state_structure.params, seed), run.state_shardings.params)
 
-    def _replace(self, params):
+    def _replace(self, params, teachers=None):
         made = object.__new__(Base)
         made.params = params
         return made

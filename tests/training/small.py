@@ -15,7 +15,12 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 def experiment(name="glyphs.py:small", devices=1, **overrides) -> Experiment:
     pairs = [(key.replace("__", "."), str(value)) for key, value in overrides.items()]
-    return Experiment(build(load(f"{CONFIGS}/{name}", pairs, Config), Config), jax.devices()[:devices])
+    return Experiment(build(load(str(CONFIGS / name), pairs, Config), Config), jax.devices()[:devices])
+
+
+def of_file(spec: str, devices=1, **overrides) -> Experiment:
+    """An experiment of a config in this folder."""
+    return experiment(Path(__file__).parent / spec, devices, **overrides)
 
 
 def altered(run: Experiment, devices=1, **fields) -> Experiment:
@@ -26,10 +31,9 @@ def altered(run: Experiment, devices=1, **fields) -> Experiment:
 def made_up_batch(experiment: Experiment, seed=0):
     rng, size = np.random.default_rng(seed), experiment.config.batch_size
     views = {}
-    for name, view in experiment.config.data.views.items():
-        structure = view.structure()
-        high = 255 if structure.dtype == np.uint8 else 500
-        views[name] = rng.integers(1, high, (size, *structure.shape)).astype(structure.dtype)
+    for name, view in experiment.graph.inputs(size).items():
+        high = 255 if view.dtype == np.uint8 else 500
+        views[name] = rng.integers(1, high, view.shape).astype(view.dtype)
     fields = {name: rng.integers(0, size, size).astype(np.int32) for name in experiment.fields}
     return jax.device_put({"views": views, "fields": fields}, by_example(experiment.mesh))
 

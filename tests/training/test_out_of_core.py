@@ -24,7 +24,7 @@ KEY = 3
 class Whitening:
     """A head that mixes the examples of its batch, as batch normalisation does; it stands for all such."""
 
-    features = 32
+    features, train_only = 32, False
 
     def init(self, key, example):
         return {"gain": jnp.linspace(0.5, 1.5, example.shape[-1])}
@@ -32,7 +32,10 @@ class Whitening:
     def logical_axes(self, example):
         return {"gain": (None,)}
 
-    def apply(self, params, x, *, train, key):
+    def statistics(self, example):
+        return {}
+
+    def apply(self, params, x, *, train, key, statistics, turn=True):
         return (x - x.mean(0)) / (x.std(0) + 0.1) * params["gain"], {}
 
 
