@@ -52,12 +52,10 @@ def made_up_batch(experiment: Experiment, seed: int = 0) -> dict[str, Any]:
     """
     rng, size = np.random.default_rng(seed), experiment.config.batch_size
     views = {}
-    for name, view in experiment.config.data.views.items():
-        structure = view.structure()
-        shape = (size, *structure.shape)
-        if np.issubdtype(structure.dtype, np.floating):
-            views[name] = rng.standard_normal(shape, np.float32).astype(structure.dtype)
+    for name, view in experiment.graph.inputs(size).items():
+        if np.issubdtype(view.dtype, np.floating):
+            views[name] = rng.standard_normal(view.shape, np.float32).astype(view.dtype)
         else:
-            high = 255 if structure.dtype == np.uint8 else 100
-            views[name] = rng.integers(1, high, shape).astype(structure.dtype)
+            high = 255 if view.dtype == np.uint8 else 100
+            views[name] = rng.integers(1, high, view.shape).astype(view.dtype)
     return {"views": views, "fields": {name: np.arange(size, dtype=np.int32) for name in experiment.fields}}

@@ -1,4 +1,4 @@
-"""`contrastive-jax data`: looks into a source, converts it, mines hard negatives from it."""
+"""`contrastive-jax data`: looks into a source, converts it, balances it, mines hard negatives from it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,10 @@ def run(options: argparse.Namespace) -> int:
             from contrastive_jax.commands.mine import mine
 
             return mine(options, stream)
+        if options.noun == "balance":
+            from contrastive_jax.commands.balance import balance
+
+            return balance(options, stream)
         return {"inspect": _inspect, "prepare": _prepare}[options.noun](options, stream)
 
 

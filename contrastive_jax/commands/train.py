@@ -32,8 +32,8 @@ def _start(options, stop, stream, clock) -> int:
     """Everything before the other processes are known."""
     from contrastive_jax.configuration import build, load
     from contrastive_jax.distributed.joining import join
-    from contrastive_jax.training.schema import Config
     from contrastive_jax.training.profiling import parse_window
+    from contrastive_jax.training.schema import Config
 
     profile = parse_window(options.profile) if options.profile is not None else None
     place = _place(options)

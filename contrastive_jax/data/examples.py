@@ -33,13 +33,14 @@ class View(Protocol):
     """An array made of one of the records that a sampler drew for a row."""
 
     member: int
+    together: str  # the name of the random numbers that it shares with other views; '' for its own
 
     def structure(self) -> jax.ShapeDtypeStruct:
         """Shape and type of one example."""
         ...
 
     def __call__(self, record: dict[str, Any], rng: np.random.Generator, train: bool) -> np.ndarray:
-        """One example."""
+        """One example; at training a view may give several, with an axis of their own first."""
         ...
 
 
@@ -80,7 +81,9 @@ class Steps:
         level = logging.WARNING if self.first_reading(element) else logging.DEBUG
         indices = self.sampler(step, rows)
         numbers = itertools.count(rows.start or 0) if isinstance(rows, slice) else rows.tolist()
-        streams = {name: Streams(self.seed, f"view {name}") for name in self.views}
+        # Those that draw together each begin at the same place of one stream.
+        places = {n: f"together {v.together}" if v.together else f"view {n}" for n, v in self.views.items()}
+        streams = {name: Streams(self.seed, place) for name, place in places.items()}
         examples, values, broken = [], [], 0
         for row, members in zip(numbers, indices):
             for attempt in range(1, _TRIES + 1):

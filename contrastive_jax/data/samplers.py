@@ -13,7 +13,7 @@ from contrastive_jax.data.walks import Walk, column
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from jaxtyping import Int64
+    from jaxtyping import Float64, Int64
 
     from contrastive_jax.data.records import Source
 
@@ -66,10 +66,7 @@ class Groups:
             InputError: the source has no such field, or `batch_size` is larger than the number of
                 groups and `repeat` is off.
         """
-        labels = column(source, self.group, "group")
-        _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-        walk = Walk(len(sizes), batch_size, seed, self.repeat, f"values of {self.group} in {source.name}")
-        return GroupDraw(walk, np.argsort(inverse, kind="stable"), sizes, self.members)
+        return _group_draw(self, source, batch_size, seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +101,55 @@ class Identities:
                 f"batch_size={batch_size} is no multiple of sampler.members={self.members}: a batch holds "
                 f"members rows of each identity"
             )
-        groups = Groups(self.group, self.members, self.repeat)
-        return IdentityDraw(groups.bind(source, batch_size // self.members, seed), batch_size, self.members)
+        identities = batch_size // self.members
+        asked = f"batch_size={batch_size} / sampler.members={self.members}, {identities} identities,"
+        groups = _group_draw(self, source, identities, seed, asked)
+        return IdentityDraw(groups, batch_size, self.members)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighted:
+    """Records drawn with replacement, each row by itself: often in proportion to a weight.
+
+    So there are no epochs, a record can come twice in a batch, and a batch may be larger than the source.
+
+    Args:
+        weight: the field that holds a record's weight, a number of 0 or more.
+        balance: or the field whose values are to come equally often: the weight is 1 / how many records have
+            the same value.
+    """
+
+    weight: str = ""
+    balance: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.weight) == bool(self.balance):
+            raise InputError(
+                f"sampler.weight={self.weight!r}, sampler.balance={self.balance!r}: name a field of weights, "
+                "or one whose values are to come equally often"
+            )
+
+    def bind(self, source: Source, batch_size: int, seed: int) -> WeightedDraw:
+        """The draws from one source.
+
+        Raises:
+            InputError: the source has no such field, or it holds something else than weights.
+        """
+        if self.balance:
+            labels = column(source, self.balance, "balance")
+            _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+            return WeightedDraw(np.cumsum(1 / sizes[inverse]), batch_size, seed)
+        values = column(source, self.weight, "weight").tolist()
+        weights = np.array([_weight(value) for value in values])
+        bad = np.flatnonzero(~((weights >= 0) & (weights < np.inf)))
+        if len(bad):
+            raise InputError(
+                f"sampler.weight={self.weight!r}: record {bad[0]} of {source.name} has {values[bad[0]]!r}, "
+                "and a weight is a number of 0 or more"
+            )
+        if not weights.any():
+            raise InputError(f"sampler.weight={self.weight!r}: all weights of {source.name} are 0")
+        return WeightedDraw(np.cumsum(weights), batch_size, seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,6 +202,41 @@ class IdentityDraw:
         return self.groups(step, identities)[place, row % self.members][:, None]
 
 
+@dataclasses.dataclass(frozen=True)
+class WeightedDraw:
+    """`draw(step)` gives the record indices of a batch, by bisection of the sums of the weights."""
+
+    sums: Float64[np.ndarray, " N"]  # of the weights up to each record
+    batch_size: int
+    seed: int
+
+    def __call__(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "b 1"]:
+        """The record indices of a step, int64 [rows, 1]: of all rows of the batch, or of some."""
+        streams, numbers = Streams(self.seed, "weighted"), np.arange(self.batch_size)[rows].tolist()
+        drawn = np.array([streams.at(step, row).random() for row in numbers])
+        indices = np.searchsorted(self.sums, drawn * self.sums[-1], side="right")
+        # A product that is rounded up to the whole sum means the last record of any weight.
+        return np.minimum(indices, np.searchsorted(self.sums, self.sums[-1]))[:, None]
+
+
+def _group_draw(
+    sampler: Groups | Identities, source: Source, groups: int, seed: int, asked: str = ""
+) -> GroupDraw:
+    """The draws of `groups` groups a step; `asked` says in an error what asks for so many."""
+    labels = column(source, sampler.group, "group")
+    _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    noun = f"values of {sampler.group} in {source.name}"
+    walk = Walk(len(sizes), groups, seed, sampler.repeat, noun, asked)
+    return GroupDraw(walk, np.argsort(inverse, kind="stable"), sizes, sampler.members)
+
+
+def _weight(value: object) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
+
+
 def _choose(rng: np.random.Generator, size: int, members: int) -> Int64[np.ndarray, " members"]:
     if members == 1:
         return np.array([int(rng.random() * size)])
@@ -171,4 +250,5 @@ KINDS = {
     "identities": Identities,
     "mixture": Mixture,
     "homogeneous": Homogeneous,
+    "weighted": Weighted,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from contrastive_jax.data.records import Source
 
 _CHARACTERS = "_characters"
-_COMMON = ("keep", "keys", "where", "rename")
+_COMMON = ("passages", "keep", "keys", "where", "tail", "rename")
 _OPTIONS = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)$")  # a glob's ? has no = behind it
 
 
@@ -37,14 +38,24 @@ def open_source(spec: str) -> Source:
 
     Options follow a question mark, divided by ``&``: ``?keep=title,text`` leaves out records in which one
     of the fields is missing or empty, ``?keys=FILE`` all but those whose keys the file lists, one a line,
-    ``?where=lang:deu,checked:true`` all but those whose fields have these values; ``?rename=english:text``
-    gives a field another name; others are those of the kind.
+    ``?where=lang:deu,checked:true`` all but those whose fields have these values; ``?tail=label:0.01`` makes
+    the values of a field unequally frequent; ``?rename=english:text`` gives a field another name;
+    ``?passages=128`` makes a record of every passage of a document, before all of these. Others are those of
+    the kind.
 
     Raises:
         InputError: an unknown kind, split or option, or files that cannot be read.
     """
     parts = [_open(part.strip()) for part in spec.split(" + ")]
     return parts[0] if len(parts) == 1 else Concatenation(parts)
+
+
+def with_keys(spec: str, path: str) -> str:
+    """The spec of those records of one source that a file lists, which are records of `spec` already."""
+    found = _OPTIONS.search(spec)
+    # A list of keys says what an earlier list and a tail have left.
+    options = [o for o in found[1].split("&") if not o.startswith(("keys=", "tail="))] if found else []
+    return f"{spec[: found.start()] if found else spec}?{'&'.join([*options, f'keys={path}'])}"
 
 
 def _open(spec: str) -> Source:
@@ -57,7 +68,7 @@ def _open(spec: str) -> Source:
         options[name] = value
     if kind not in KINDS:
         raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-    keep, keys, where, rename = (options.pop(name, "") for name in _COMMON)
+    passages, keep, keys, where, tail, rename = (options.pop(name, "") for name in _COMMON)
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
     for option in options:
         if option not in known:
@@ -65,9 +76,11 @@ def _open(spec: str) -> Source:
                 f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, *_COMMON])}"
             )
     source = KINDS[kind](argument, **options)
-    if keep or keys or where:
+    if passages:
+        source = _passages(source, passages)
+    if keep or keys or where or tail:
         fields = [field for field in keep.split(",") if field]
-        source = Kept(source, fields, keys, dict(_pairs("where", where)))
+        source = Kept(source, fields, keys, dict(_pairs("where", where)), _tail(tail))
     return Renamed(source, {new: own for own, new in _pairs("rename", rename)}) if rename else source
 
 
@@ -79,6 +92,25 @@ def _pairs(option: str, text: str) -> list[tuple[str, str]]:
             what = "OWN:NEW" if option == "rename" else "FIELD:VALUE"
             raise InputError(f"option {option}={text!r}: give {what}, several divided by commas")
     return [(first, second) for first, _, second in pairs]
+
+
+def _passages(source: Source, words: str) -> Source:
+    from contrastive_jax.data.passages import Passages
+
+    if not (words.isascii() and words.isdigit()):
+        raise InputError(f"option passages={words!r}: give the words of a passage, such as passages=128")
+    return Passages(source, int(words))
+
+
+def _tail(text: str) -> tuple[str, float] | None:
+    """(field, ratio) of ``field:ratio``."""
+    if not text:
+        return None
+    field, _, ratio = text.rpartition(":")
+    with contextlib.suppress(ValueError):
+        if field and 0 < float(ratio) <= 1:
+            return field, float(ratio)
+    raise InputError(f"option tail={text!r}: give FIELD:RATIO, of the rarest value to the commonest, up to 1")
 
 
 def _split_of(kind: str, argument: str, known: list[str]) -> str:

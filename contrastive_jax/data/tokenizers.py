@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -17,9 +18,9 @@ from contrastive_jax.data.vocabularies import Pieces, Specials, Vocabulary
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    from jaxtyping import Int32
+    from jaxtyping import Int32, Int64
 
 SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 PAD, UNKNOWN, BEGIN, END = range(4)
@@ -32,21 +33,29 @@ class BytePairs:
     """Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) inside words.
 
     Words are what stands between white space, punctuation, hyphens and digits; each digit and each
-    punctuation mark is a word of its own. Padding is 0, an unknown letter 1, begin 2, end 3.
+    punctuation mark is a word of its own. Padding is 0, an unknown letter 1, begin 2, end 3, [MASK] 4.
 
     Args:
         vocabulary: tokens at most, the four special ones included.
         lowercase: fold case first.
         identifiers: divide names in code into their words first: `readHTTPBody_now` is read HTTP Body now.
+        mask: have a token [MASK], for views that mask.
     """
 
     vocabulary: int = 2048
     lowercase: bool = True
     identifiers: bool = False
+    mask: bool = False
 
     def __post_init__(self) -> None:
-        if self.vocabulary <= len(SPECIALS):
-            raise InputError(f"tokenizer.vocabulary={self.vocabulary} must be more than {len(SPECIALS)}")
+        if self.vocabulary <= len(self._specials):
+            raise InputError(
+                f"tokenizer.vocabulary={self.vocabulary} must be more than {len(self._specials)}"
+            )
+
+    @property
+    def _specials(self) -> list[str]:
+        return [*SPECIALS, *["[MASK]"] * self.mask]
 
     def train(self, texts: Iterable[str]) -> Tokenizer:
         """Learns the merges; the same texts, in any order, give the same tokenizer."""
@@ -65,7 +74,7 @@ class BytePairs:
             ]
         )
         trainer = trainers.BpeTrainer(
-            vocab_size=self.vocabulary, special_tokens=list(SPECIALS), show_progress=False
+            vocab_size=self.vocabulary, special_tokens=self._specials, show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
         return Tokenizer(Pieces(tokenizer), Specials((BEGIN,), (END,), PAD))
@@ -181,14 +190,35 @@ class Tokenizer:
         """
         encoded = self._encoded.get((text, length))
         if encoded is None:
-            room = length - len(self.begin) - len(self.end)
-            tokens = [*self.begin, *self._vocabulary.ids(text)[: max(room, 0)], *self.end][:length]
-            encoded = np.full(length, self.padding, np.int32)
-            encoded[: len(tokens)] = tokens
+            encoded = self.framed(self._vocabulary.ids(text), length)
             encoded.setflags(write=False)
             if len(self._encoded) < _CACHED_STRINGS:
                 self._encoded[text, length] = encoded
         return encoded
+
+    def own(self, text: str, length: int) -> Int32[np.ndarray, " n"]:
+        """The text's own tokens, as many of them as `encode` has room for."""
+        return np.array(self._vocabulary.ids(text)[: self._room(length)], np.int32)
+
+    def framed(self, own: Sequence[int], length: int) -> Int32[np.ndarray, " length"]:
+        """`begin` own tokens `end`, padded, or with their own tokens cut to fit."""
+        tokens = [*self.begin, *own[: self._room(length)], *self.end][:length]
+        encoded = np.full(length, self.padding, np.int32)
+        encoded[: len(tokens)] = tokens
+        return encoded
+
+    def _room(self, length: int) -> int:
+        return max(length - len(self.begin) - len(self.end), 0)
+
+    def find(self, token: str) -> int | None:
+        """The id of a token; None where there is none of this name."""
+        return self._vocabulary.find(token)
+
+    @functools.cached_property
+    def ordinary(self) -> Int64[np.ndarray, " v"]:
+        """The ids of all tokens that are not special."""
+        special = {*self._vocabulary.special(), *self.begin, *self.end, self.padding}
+        return np.setdiff1d(np.arange(len(self)), sorted(special))
 
 
 def _read(path: Path) -> Vocabulary:

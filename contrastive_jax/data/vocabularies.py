@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 BEGIN = ("[BOS]", "[CLS]", "<s>", "<|startoftext|>", "<bos>")
 END = ("[EOS]", "[SEP]", "</s>", "<|endoftext|>", "<eos>")
 PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
+MASK = ("[MASK]", "<mask>", "<|mask|>")
 _TEMPLATES = {"TemplateProcessing", "BertProcessing", "RobertaProcessing"}
 
 
@@ -40,6 +41,10 @@ class Vocabulary(Protocol):
 
     def find(self, token: str) -> int | None:
         """The id of a token."""
+        ...
+
+    def special(self) -> set[int]:
+        """The ids that stand for no part of a text, as far as the file tells."""
         ...
 
     def stated(self) -> Specials:
@@ -73,6 +78,10 @@ class Pieces:
 
     def find(self, token: str) -> int | None:
         return self._tokenizer.token_to_id(token)
+
+    def special(self) -> set[int]:
+        added = self._tokenizer.get_added_tokens_decoder()
+        return {number for number, token in added.items() if token.special}
 
     def stated(self) -> Specials:
         return self._stated
@@ -128,6 +137,10 @@ class SentencePieces:
     def find(self, token: str) -> int | None:
         number = self._processor.piece_to_id(token)
         return number if self._processor.id_to_piece(number) == token else None
+
+    def special(self) -> set[int]:
+        kinds = (self._processor.is_control, self._processor.is_unknown, self._processor.is_unused)
+        return {number for number in range(len(self)) if any(kind(number) for kind in kinds)}
 
     def stated(self) -> Specials:
         return self._stated

@@ -28,11 +28,13 @@ class Walk:
     seed: int
     repeat: bool
     noun: str
+    asked: str = ""  # what asks for so many things a batch; by default the batch's size
 
     def __post_init__(self) -> None:
         if self.batch_size > self.count and not self.repeat:
+            asked = self.asked or f"batch_size={self.batch_size}"
             raise InputError(
-                f"batch_size={self.batch_size} is more than the {self.count} {self.noun}; "
+                f"{asked} is more than the {self.count} {self.noun}; "
                 f"lower batch_size or set the sampler's repeat=True"
             )
 

@@ -7,13 +7,21 @@ of each.
 
 from contrastive_jax.evaluation.beir import Beir
 from contrastive_jax.evaluation.compositional import CaptionChoice, PictureChoice, Winoground
+from contrastive_jax.evaluation.conditional_retrieval import ConditionalRetrieval
 from contrastive_jax.evaluation.few_shot import FewShot
 from contrastive_jax.evaluation.geometry import Geometry
+from contrastive_jax.evaluation.grouped_retrieval import GroupedRetrieval
+from contrastive_jax.evaluation.length_bias import LengthBias
 from contrastive_jax.evaluation.linear_probe import LinearProbe
 from contrastive_jax.evaluation.neighbours import Neighbours
 from contrastive_jax.evaluation.pairs import Pairs
+from contrastive_jax.evaluation.perturbed_retrieval import PerturbedRetrieval
+from contrastive_jax.evaluation.rank_variance import RankVariance
+from contrastive_jax.evaluation.re_identification import ReIdentification
 from contrastive_jax.evaluation.retrieval import Retrieval
+from contrastive_jax.evaluation.section_retrieval import SectionRetrieval
 from contrastive_jax.evaluation.sentence_similarity import SentenceSimilarity
+from contrastive_jax.evaluation.verification import Verification
 from contrastive_jax.evaluation.zero_shot import ZeroShot
 
 KINDS = {
@@ -27,8 +35,16 @@ KINDS = {
     "pairs": Pairs,
     "few_shot": FewShot,
     "caption_choice": CaptionChoice,
+    "perturbed_retrieval": PerturbedRetrieval,
     "picture_choice": PictureChoice,
     "winoground": Winoground,
+    "grouped_retrieval": GroupedRetrieval,
+    "re_identification": ReIdentification,
+    "conditional_retrieval": ConditionalRetrieval,
+    "rank_variance": RankVariance,
+    "verification": Verification,
+    "length_bias": LengthBias,
+    "section_retrieval": SectionRetrieval,
 }
 
 __all__ = ["KINDS", *sorted(kind.__name__ for kind in KINDS.values())]

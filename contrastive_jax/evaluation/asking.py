@@ -90,7 +90,7 @@ def choose_branches(
     what = "pictures" if picture else "texts"
     able = [name for name, b in branches.items() if isinstance(views[b.view], Text) != picture]
     for flag, name in (("--query-branch", query), ("--branch", records)):
-        if name is not None and name.partition(".")[0] not in branches:
+        if name is not None and _branch(name) not in branches:
             raise InputError(f"{flag} {name}: unknown; {nearest(name, branches)}")
     if not able:
         raise InputError(f"the query is one of {what}, and no branch of the run reads {what}")
@@ -103,7 +103,7 @@ def choose_branches(
         query = able[0] if len(able) == 1 else next(iter(first), None)
         if query is None:
             raise InputError(f"--query-branch: give one of those that read {what}: {', '.join(able)}")
-    if query.partition(".")[0] not in able:
+    if _branch(query) not in able:
         raise InputError(f"--query-branch {query}: it reads no {what}; {', '.join(able)} would")
     if records is None:
         partners = [
@@ -114,3 +114,8 @@ def choose_branches(
         if records is None:
             raise InputError(f"--branch: give the one that embeds the records: {', '.join(others)}")
     return query, records
+
+
+def _branch(name: str) -> str:
+    """The branch of `branch`, `branch.stage` or either with `@64` behind it."""
+    return name.partition("@")[0].partition(".")[0]

@@ -13,11 +13,14 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import column, labels, numbered, numbers, single
 from contrastive_jax.evaluation.embedding import Shown
 from contrastive_jax.evaluation.libraries import library
+from contrastive_jax.evaluation.word_order import Perturbation, check_perturbations
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int
 
     from contrastive_jax.evaluation.embedding import Embedder
+
+_EQUAL = 1e-5  # of the lengths: sums of the same words in another order differ by less
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,20 @@ class CaptionChoice:
     """The share of records whose picture is nearer to its true sentence than to each of its false ones.
 
     examples, prompts: branches of pictures and of sentences; true: the field of the true sentence; false:
-    that of a false one, or of a list of them. Equally near is wrong. group: a field, such as the kind of
-    change; then each group's accuracy comes as well (`accuracy/swap_obj`) and their mean (`accuracy/mean`).
-    chance: of a guess.
+    that of a false one, or of a list of them. Among equally near ones lots are drawn: a true sentence that
+    is as near as k false ones, and behind none, counts 1 / (1 + k), so that a bag of words has exactly the
+    chance of a guess where only the order differs. (Equal are dot products that differ by less than 1e-5 of
+    the lengths.) group: a field, such as the kind of change; then each group's accuracy comes as well
+    (`accuracy/swap_obj`) and their mean (`accuracy/mean`). chance: of a guess.
 
-    Sources: Yuksekgonul et al. 2023, arXiv 2210.01936 (ARO); Hsieh et al. 2023, arXiv 2306.14610
-    (SugarCrepe).
+    perturbations: in place of `false`, the true sentence with its words in another order: `words`, any;
+    `trigrams`, runs of three change places; `within_trigrams`, words do within each run; `listed`, the
+    words of `kinds` do; `unlisted`, all others; `swap`, two words of one kind do. kinds: lists of words that
+    can stand for each other, such as colours. Records that lack one of these orders are left out
+    (`records`: what is left), and each comes by itself too (`against/trigrams`). They are drawn by `seed`.
+
+    Sources: Yuksekgonul et al. 2023, arXiv 2210.01936 (ARO, whose four orders are listed, unlisted,
+    within_trigrams and trigrams, of nouns and adjectives); Hsieh et al. 2023, arXiv 2306.14610 (SugarCrepe).
     """
 
     examples: str
@@ -39,6 +50,12 @@ class CaptionChoice:
     false: str = "false"
     source: str | None = None
     group: str | None = None
+    perturbations: tuple[str, ...] = ()
+    kinds: tuple[tuple[str, ...], ...] = ()
+    seed: int = 0
+
+    def __post_init__(self):
+        check_perturbations(self.perturbations, self.kinds)
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -46,27 +63,56 @@ class CaptionChoice:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        return tuple(filter(None, (self.true, self.false, self.group)))
+        return tuple(filter(None, (self.true, None if self.perturbations else self.false, self.group)))
 
     @property
     def sources(self) -> tuple[str | None, ...]:
         return (self.source,)
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
+        kept, wrong = self._reordered(source) if self.perturbations else self._false(source)
+        owner = np.repeat(np.arange(len(kept)), [len(texts) for texts in wrong])
+        shown = embed(self.examples, source, kept)
+        true = embed(self.prompts, Shown(source, self.true, embed.view(self.prompts).field), kept)
+        false = embed.texts(self.prompts, [text for texts in wrong for text in texts])
+        lead = _dots(shown, true)[owner] - _dots(shown[owner], false)
+        equal = _EQUAL * np.linalg.norm(shown, axis=1)[owner] * np.linalg.norm(true, axis=1)[owner]
+        right = _drawn(lead, equal, owner, len(kept))
+        yield from _by_group(source, self.group, right, records=kept)
+        yield "chance", float(np.mean([1 / (1 + len(texts)) for texts in wrong]))
+        for number, how in enumerate(self.perturbations):
+            one = slice(number, None, len(self.perturbations))
+            yield f"against/{how}", float(_drawn(lead[one], equal[one], owner[one], len(kept)).mean())
+        if self.perturbations:
+            yield "records", len(kept)
+
+    def _false(self, source: Source) -> tuple[Int[np.ndarray, " n"], list[list[str]]]:
+        """All records, and the false sentences of each."""
         lists = ([v] if isinstance(v, str) or v is None else v for v in column(source, self.false))
         wrong = [[text for text in texts if text] for texts in lists]
         empty = next((number for number, texts in enumerate(wrong) if not texts), None)
         if empty is not None:
             raise InputError(f"{source.name}, record {empty}: {self.false!r} holds no false sentence")
-        owner = np.repeat(np.arange(len(source)), [len(texts) for texts in wrong])
-        shown = embed(self.examples, source)
-        true = embed(self.prompts, Shown(source, self.true, embed.view(self.prompts).field))
-        false = embed.texts(self.prompts, [text for texts in wrong for text in texts])
-        hardest = np.full(len(source), -np.inf)
-        np.maximum.at(hardest, owner, _dots(shown[owner], false))
-        right = _dots(shown, true) > hardest
-        yield from _by_group(source, self.group, right)
-        yield "chance", float(np.mean([1 / (1 + len(texts)) for texts in wrong]))
+        return np.arange(len(source)), wrong
+
+    def _reordered(self, source: Source) -> tuple[Int[np.ndarray, " n"], list[list[str]]]:
+        """The records whose true sentence has all the orders, and those of each."""
+        ways = [Perturbation(how, self.kinds, self.seed) for how in self.perturbations]
+        orders = [[way(text) for way in ways] for text in map(str, labels(source, self.true))]
+        kept = [number for number, texts in enumerate(orders) if None not in texts]
+        if not kept:
+            asked = ", ".join(self.perturbations)
+            raise InputError(f"{source.name}: no {self.true!r} has all of the perturbations {asked}")
+        return np.array(kept), [orders[number] for number in kept]
+
+
+def _drawn(
+    lead: Float[np.ndarray, " m"], equal: Float[np.ndarray, " m"], owner: Int[np.ndarray, " m"], count: int
+) -> Float[np.ndarray, " n"]:
+    """Each owner's probability to win by lots among what is as near: 0 where it is behind anyone."""
+    behind = np.bincount(owner, lead < -equal, count)
+    level = np.bincount(owner, np.abs(lead) <= equal, count)
+    return (behind == 0) / (1 + level)
 
 
 @dataclass(frozen=True)
@@ -182,12 +228,16 @@ class PictureChoice:
 
 
 def _by_group(
-    source: Source, group: str | None, right: Bool[np.ndarray, " n"], name: str = "accuracy"
+    source: Source,
+    group: str | None,
+    right: Bool[np.ndarray, " n"] | Float[np.ndarray, " n"],
+    name: str = "accuracy",
+    records: Int[np.ndarray, " n"] | slice = slice(None),
 ) -> Iterator[tuple[str, float]]:
-    """The share of all records; and of each group's, and the mean of those."""
+    """The share of the records (of all by default); and of each group's, and the mean of those."""
     yield name, float(right.mean())
     if group is not None:
-        names, places = numbered(single(source, group))
+        names, places = numbered(np.asarray(single(source, group), object)[records].tolist())
         shares = [float(right[places == number].mean()) for number in range(len(names))]
         yield from ((f"{name}/{value}", share) for value, share in zip(names, shares))
         yield f"{name}/mean", float(np.mean(shares))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -72,12 +72,12 @@ def _bm25_identifiers(queries: list[str], corpus: list[str], depth: int) -> Rank
 
 def _tfidf(queries: list[str], corpus: list[str], depth: int, **settings) -> Ranking:
     """Cosine of scikit-learn's TF-IDF vectors, fitted to the corpus, with logarithmic counts."""
-    vectors = _vectors(**settings)
+    fitted = _vectors(**settings)
     try:
-        known = vectors.fit_transform(corpus)
+        known = fitted.fit_transform(corpus)
     except ValueError:  # a corpus without a word
         return ranking_of([[]] * len(queries), depth)
-    asked, rows = vectors.transform(queries), []
+    asked, rows = fitted.transform(queries), []
     for start in range(0, len(queries), _BLOCK):
         scores = (asked[start : start + _BLOCK] @ known.T).toarray()
         best = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
@@ -109,12 +109,20 @@ def similarities(name: str, first: Sequence[str], second: Sequence[str]) -> Floa
 
     Raises InputError if no text has a word.
     """
+    rows = vectors(name, [*first, *second])
+    return np.asarray(rows[: len(first)].multiply(rows[len(first) :]).sum(axis=1)).ravel()
+
+
+def vectors(name: str, texts: Sequence[str]) -> Any:
+    """The sparse TF-IDF vectors of texts, [n, words], of unit length, fitted to all of them.
+
+    Raises InputError if no text has a word.
+    """
     check_similarity(name)
     try:
-        rows = _vectors(**SIMILARITIES[name]).fit_transform([*first, *second])
+        return _vectors(**SIMILARITIES[name]).fit_transform(texts)
     except ValueError as error:
-        raise InputError(f"baselines={name!r}: no word in {len(first)} pairs of texts") from error
-    return np.asarray(rows[: len(first)].multiply(rows[len(first) :]).sum(axis=1)).ravel()
+        raise InputError(f"baselines={name!r}: no word in {len(texts)} texts") from error
 
 
 def check_similarity(name: str) -> None:

@@ -18,7 +18,7 @@ def seen_text(view: Text, values: Sequence[Any]) -> str:
     for value in values:
         if isinstance(value, (list, tuple)):
             strings = [item for item in value if isinstance(item, str)]
-            value = " ".join(filter(None, strings)) if view.join else next(iter(strings), "")
+            value = " ".join(filter(None, strings)) if view.join or view.rest else next(iter(strings), "")
         parts.append(value if isinstance(value, str) else "")
     return " ".join(filter(None, parts))
 

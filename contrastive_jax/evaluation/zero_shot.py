@@ -10,9 +10,9 @@ import numpy as np
 
 from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.columns import column, labels, single
-from contrastive_jax.evaluation.labelled import unit_rows
+from contrastive_jax.evaluation.columns import labels, single
 from contrastive_jax.evaluation.nearest import nearest_neighbours
+from contrastive_jax.evaluation.prompts import called, check_templates, prompted
 
 if TYPE_CHECKING:
     from contrastive_jax.evaluation.embedding import Embedder
@@ -41,8 +41,7 @@ class ZeroShot:
     names: str | None = None
 
     def __post_init__(self):
-        if not self.templates or any("{}" not in template for template in self.templates):
-            raise InputError(f"templates={self.templates}: give texts with {{}} in each")
+        check_templates(self.templates)
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -67,21 +66,11 @@ class ZeroShot:
             )
         indices = np.flatnonzero(np.isin(given, names))
         truth = np.searchsorted(names, given[indices])
-        called = self._called(source, given, names)
-        prompts = [template.replace("{}", name) for name in called for template in self.templates]
-        each = unit_rows(embed.texts(self.prompts, prompts))
-        classes = unit_rows(each.reshape(len(names), len(self.templates), -1).mean(axis=1))
+        words = called(source, given, names, self.names)
+        classes = prompted(embed, self.prompts, words, self.templates)
         guess = nearest_neighbours(embed(self.examples, source, indices), classes, 1, embed.mesh)[:, 0]
         right = guess == truth
         yield "accuracy", float(right.mean())
         yield "balanced_accuracy", float(np.mean([right[truth == c].mean() for c in range(len(names))]))
         yield "majority", float(np.bincount(truth).max() / len(truth))
         yield "classes", len(names)
-
-    def _called(self, source: Source, given: np.ndarray, names: list) -> list[str]:
-        """What prompts call each class."""
-        if self.names is None:
-            return [str(name) for name in names]
-        words = column(source, self.names)
-        found = [words[int(np.flatnonzero(given == name)[0])] for name in names]
-        return [str(value if isinstance(value, str) or not len(value) else value[0]) for value in found]

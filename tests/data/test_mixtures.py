@@ -117,7 +117,7 @@ def test_identities_come_once_an_epoch_with_different_records_where_there_are(si
         (Mixture(weights=(9.0, 1.0)), 12, "source=0 has 9 records, and its share of a batch is 10.8"),
         (Homogeneous(), 4, "batch_size=4 is more than the 3 records of source=1"),
         (Identities("source", 4), 6, "batch_size=6 is no multiple of sampler.members=4"),
-        (Identities("source", 2), 6, "batch_size=3 is more than the 2 values of source"),
+        (Identities("source", 2), 6, "batch_size=6 / sampler.members=2, 3 identities, is more than the 2"),
     ],
 )
 def test_what_a_sampler_cannot_draw(sampler, batch_size, words):

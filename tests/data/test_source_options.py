@@ -1,13 +1,16 @@
 """What follows a question mark: records that are kept, fields with another name."""
 
 import json
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.errors import InputError
 
+CIFAR = Path(os.environ.get("CONTRASTIVE_JAX_DATA", "../shared/data")) / "cifar10/train.parquet"
 RECORDS = [
     {"id": "a", "text": "one", "lang": "deu", "checked": True, "grade": 3},
     {"id": "b", "text": " ", "lang": "deu", "checked": False, "grade": 2},
@@ -41,6 +44,70 @@ def test_records_of_a_value_are_kept(lines, option, kept):
     again = pickle.loads(pickle.dumps(source))
     assert list(again.column("id")) == list(kept)
     assert option.partition("&")[0] in source.name
+
+
+LABELS = [label for label in range(5) for _ in range(100)]
+
+
+@pytest.fixture
+def labels(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text(
+        "".join(json.dumps({"label": label, "a": i % 2}) + "\n" for i, label in enumerate(LABELS))
+    )
+    return f"jsonl:{path}"
+
+
+def test_a_long_tail_falls_exponentially(labels):
+    source = open_source(f"{labels}?tail=label:0.01")
+    counts = [list(source.column("label")).count(label) for label in range(5)]
+    assert counts == [100, 31, 10, 3, 1]  # 100 x 0.01^(i / 4), rounded down
+    assert "?tail=label:0.01" in source.name
+    assert list(source.column("record")) == list(range(145))
+    keys = set(source.column("key"))
+    assert keys == set(open_source(f"{labels}?tail=label:0.01").column("key"))
+    assert keys == set(pickle.loads(pickle.dumps(source)).column("key"))
+    assert keys < set(open_source(f"{labels}?tail=label:0.1").column("key"))
+    assert len(open_source(f"{labels}?tail=label:1")) == 500
+    # Not the first ones of a label.
+    second = [int(key) for key in source.column("key") if 100 <= int(key) < 200]
+    assert max(second) > 150
+    half = open_source(f"{labels}?where=a:0&tail=label:0.01")
+    assert [list(half.column("label")).count(label) for label in range(5)] == [50, 15, 5, 1, 1]
+
+
+@pytest.mark.skipif(not CIFAR.exists(), reason=f"no {CIFAR}")
+def test_the_long_tailed_cifar_of_the_papers():
+    """CIFAR-10-LT with an imbalance of 100, as Cui et al. 2019 count it."""
+    labels = list(open_source(f"parquet:{CIFAR}?tail=label:0.01").column("label"))
+    known = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
+    assert [labels.count(label) for label in range(10)] == known
+
+
+def test_a_tail_of_unequal_labels_and_of_one(tmp_path):
+    path = tmp_path / "x.jsonl"
+    path.write_text(
+        "".join(json.dumps({"label": label}) + "\n" for label in ["a"] * 2 + ["b"] * 50 + ["c"] * 9)
+    )
+    counts = list(open_source(f"jsonl:{path}?tail=label:0.5").column("label"))
+    assert [counts.count(label) for label in "abc"] == [2, 35, 9]
+    assert len(open_source(f"jsonl:{path}?where=label:b&tail=label:0.5")) == 50
+
+
+@pytest.mark.parametrize(
+    "option", ["tail=label", "tail=label:0", "tail=label:2", "tail=:0.1", "tail=label:x"]
+)
+def test_a_tail_that_says_nothing(labels, option):
+    with pytest.raises(InputError, match="give FIELD:RATIO, of the rarest value to the commonest"):
+        open_source(f"{labels}?{option}")
+
+
+def test_a_tail_of_an_unknown_field(labels, tmp_path):
+    with pytest.raises(InputError, match="no field 'lable' to keep by; did you mean label"):
+        open_source(f"{labels}?tail=lable:0.1")
+    (tmp_path / "y.jsonl").write_text('{"label": 1}\n{"label": "a"}\n')
+    with pytest.raises(InputError, match="'label' holds values that cannot be sorted"):
+        open_source(f"jsonl:{tmp_path}/y.jsonl?tail=label:0.1")
 
 
 def test_no_record_left_is_an_error(lines):

@@ -8,7 +8,7 @@ from contrastive_jax.configuration import build, load
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.distributed.mesh import MeshShape
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation import embedding
+from contrastive_jax.evaluation import Geometry, Neighbours, ReIdentification, embedding
 from contrastive_jax.evaluation.embedding import Embedder, Listed, Shown
 from contrastive_jax.training.experiment import Config, Experiment
 
@@ -64,6 +64,35 @@ def test_what_is_raised_between_batches_ends_it(experiment, params):
     with pytest.raises(Enough):
         embedder(experiment, params, between=between)("a", SOURCE)
     assert len(calls) == 2
+
+
+def test_the_first_numbers_of_an_embedding(experiment, params):
+    """Of unit length again, of a branch and of a stage; all of them are the branch itself."""
+    embed = embedder(experiment, params)
+    for name in ("a", "a.encoder"):
+        whole = embed(name, SOURCE)
+        for size in (1, 8, whole.shape[1]):
+            first = whole[:, :size] / np.linalg.norm(whole[:, :size], axis=1, keepdims=True)
+            np.testing.assert_allclose(embed(f"{name}@{size}", SOURCE), first, atol=2e-6)
+    assert embed.view("a@8") is embed.view("a.encoder@8") is embed.view("a")
+    for name, message in (
+        ("a@0", "from 1 to 32"),
+        ("a@33", "from 1 to 32"),
+        ("a@x", "@N"),
+        ("c@4", "branch 'c'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            embed(name, SOURCE)
+
+
+def test_evaluators_of_the_first_numbers(experiment, params):
+    """Any evaluator takes a branch so; a figure at all numbers is that of the branch."""
+    embed = embedder(experiment, params, remember=True)
+    source = Listed("made up", [{"image": x, "record": i, "label": i % 4} for i, x in enumerate(PICTURES)])
+    for kind in (lambda b: ReIdentification(b), lambda b: Geometry(b), lambda b: Neighbours(b, k=3)):
+        whole, same, few = (dict(kind(branch).run(embed, source)) for branch in ("a", "a@32", "a@2"))
+        assert list(whole.values()) == pytest.approx(list(same.values()), abs=1e-6)
+        assert list(whole.values()) != pytest.approx(list(few.values()), abs=1e-3)
 
 
 def test_a_stage_of_a_branch(experiment, params):

@@ -2,12 +2,20 @@ import jax
 import numpy as np
 import pytest
 from known_embeddings import KnownEmbeddings, on_sphere
+from scipy.special import softmax
+from scipy.stats import entropy
 
 from contrastive_jax.data.views import Glyph, Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import Geometry
 from contrastive_jax.evaluation.embedding import Listed
-from contrastive_jax.evaluation.geometry import effective_rank, tolerance, uniformity
+from contrastive_jax.evaluation.geometry import (
+    effective_rank,
+    penalty_entropy,
+    relative_std,
+    tolerance,
+    uniformity,
+)
 
 
 def brute_force(z):
@@ -34,6 +42,8 @@ def test_alignment_and_uniformity_are_those_of_the_whole_matrix(devices):
         "uniformity/text": pytest.approx(brute_force(texts), rel=1e-4),
         "effective_rank/image": pytest.approx(effective_rank(images), rel=1e-5),
         "effective_rank/text": pytest.approx(effective_rank(texts), rel=1e-5),
+        "std/image": pytest.approx(images.std(axis=0).mean() * np.sqrt(5), rel=1e-5),
+        "std/text": pytest.approx(texts.std(axis=0).mean() * np.sqrt(5), rel=1e-5),
     }
 
 
@@ -43,7 +53,7 @@ def test_one_branch_alone_with_its_labels():
     source = Listed("made up", [{"record": i, "label": labels[i]} for i in range(20)])
     found = dict(Geometry("image", label="label").run(embed, source))
     pairs = [z[i] @ z[j] for i in range(20) for j in range(20) if i != j and labels[i] == labels[j]]
-    assert set(found) == {"uniformity/image", "tolerance/image", "effective_rank/image"}
+    assert set(found) == {"uniformity/image", "tolerance/image", "effective_rank/image", "std/image"}
     assert found["tolerance/image"] == pytest.approx(np.mean(pairs), rel=1e-5)
     with pytest.raises(InputError, match="no two records share a class"):
         tolerance(z, np.arange(20))
@@ -80,3 +90,43 @@ def test_no_square_matrix_is_built():
 def test_one_record_has_no_pairs():
     with pytest.raises(InputError, match="made up has one record"):
         run(np.eye(1), np.eye(1), 1)
+
+
+def test_the_deviation_tells_a_collapse():
+    """About 1 all around the sphere, whatever the size and the length; 0 at one point; two opposite points
+    vary in one of their d numbers alone."""
+    rng = np.random.default_rng(0)
+    for d in (3, 64):
+        z = on_sphere(rng, 4000, d)
+        assert relative_std(z) == pytest.approx(1, abs=0.03)
+        assert relative_std(5 * z) == pytest.approx(relative_std(z))
+        assert relative_std(np.ones((5, d)) * [[1], [2], [3], [4], [5]]) == pytest.approx(0, abs=1e-7)
+        ends = np.eye(d)[:1] * [[1.0], [-1.0]]
+        assert relative_std(ends) == pytest.approx(1 / np.sqrt(d))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_the_entropy_of_penalties(devices):
+    """scipy's of the whole matrix; it never falls with the temperature, and its ends are 0 and 1."""
+    z = on_sphere(np.random.default_rng(0), 29, 5)
+    embed = KnownEmbeddings({"a": Glyph()}, {"a": lambda r: z[r["record"]]}, devices)
+    source = Listed("made up", [{"record": i} for i in range(29)])
+    found = {}
+    for t in (0.003, 0.07, 0.3, 1.0, 1e4):
+        logits = np.where(np.eye(29, dtype=bool), -np.inf, z @ z.T / t)
+        shares = entropy(softmax(logits, axis=1), axis=1) / np.log(28)
+        found[t] = dict(Geometry("a", temperature=t).run(embed, source))["penalty_entropy/a"]
+        assert found[t] == pytest.approx(shares.mean(), rel=1e-3, abs=1e-4)
+    assert list(found.values()) == sorted(found.values())
+    assert found[0.003] < 0.1
+    assert found[1e4] == pytest.approx(1)
+    with pytest.raises(InputError, match="temperature=0"):
+        Geometry("a", temperature=0.0)
+    with pytest.raises(InputError, match="give three"):
+        dict(Geometry("a", temperature=1.0).run(embed, Listed("two", source.records[:2])))
+
+
+def test_the_entropy_of_penalties_builds_no_square_matrix():
+    n = 20_000
+    compiled = jax.jit(penalty_entropy).lower(jax.ShapeDtypeStruct((n, 8), np.float32), 0.1).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < n * n * 4 / 10

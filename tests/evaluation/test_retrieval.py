@@ -214,7 +214,9 @@ def test_nothing_of_queries_times_corpus_is_built(devices):
 def test_products_are_formed_in_full_precision():
     """A GPU's or TPU's own choice rounds the factors to 10 or 7 bits; the CPU's does not, so it is read."""
     side = {"z": jnp.ones((2, 3)), "square": jnp.ones(2), "position": jnp.arange(2)}
-    for tile in (nearest._scores, geometry._distances):
-        equations = jax.make_jaxpr(lambda rows, columns, tile=tile: tile(rows, columns, {}))(side, side).eqns
+    for tile in (nearest._scores, geometry._distances, geometry._penalties):
+        equations = jax.make_jaxpr(
+            lambda rows, columns, tile=tile: tile(rows, columns, {"temperature": 1.0})
+        )(side, side).eqns
         (product,) = [equation for equation in equations if equation.primitive.name == "dot_general"]
         assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}

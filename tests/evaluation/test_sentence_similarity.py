@@ -62,7 +62,7 @@ def test_words_and_letters_alone_stand_beside_the_embedding():
     with pytest.raises(InputError, match=r"'tfidf_charcters': unknown; .*tfidf_characters"):
         SentenceSimilarity("text", baselines=("tfidf_charcters",))
     silent = Listed("made up", [{"sentence1": "-", "sentence2": "!", "score": float(i)} for i in range(2)])
-    with pytest.raises(InputError, match="no word in 2 pairs of texts"):
+    with pytest.raises(InputError, match="no word in 4 texts"):
         dict(sts.run(embedder(), silent))
 
 

@@ -1,6 +1,8 @@
-"""The lines of `data inspect`, `data prepare` and `data mine`."""
+"""The lines of `data inspect`, `data prepare`, `data balance` and `data mine`."""
 
 from __future__ import annotations
+
+import math
 
 from contrastive_jax.commands.arguments.parser import (
     Parser,
@@ -8,6 +10,7 @@ from contrastive_jax.commands.arguments.parser import (
     add_json,
     add_source,
     filled,
+    positive,
     whole,
 )
 
@@ -18,9 +21,11 @@ def data(command: Parser) -> None:
     _inspect(inspect)
     prepare = nouns.add_parser("prepare", help="any source as ArrayRecord shards; resumable")
     _prepare(prepare)
+    balance = nouns.add_parser("balance", help="which records to keep so that no subject drowns the others")
+    _balance(balance)
     mine = nouns.add_parser("mine", help="hard negatives that a checkpoint finds")
     _mine(mine)
-    for noun in (inspect, prepare, mine):
+    for noun in (inspect, prepare, balance, mine):
         add_json(noun)
 
 
@@ -54,6 +59,27 @@ def _prepare(prepare: Parser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="of the pipeline, such as runner=FlinkRunner; may be repeated",
+    )
+
+
+def _balance(balance: Parser) -> None:
+    add_source(balance)
+    balance.add_argument(
+        "--field", default="text", type=filled, metavar="NAME[,NAME]", help="the texts to match; text"
+    )
+    balance.add_argument(
+        "--metadata", required=True, type=filled, metavar="FILE", help="the entries to match with, one a line"
+    )
+    balance.add_argument(
+        "--cap",
+        required=True,
+        type=positive(math.inf),
+        metavar="N",
+        help="records that an entry keeps through itself, about; inf: all",
+    )
+    balance.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of the draws; 0")
+    balance.add_argument(
+        "--output", required=True, type=filled, metavar="FILE", help="keys to keep, for a source's ?keys=FILE"
     )
 
 

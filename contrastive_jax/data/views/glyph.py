@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from contrastive_jax.data.records import BrokenRecord
-from contrastive_jax.data.views.declaring import require, structure
+from contrastive_jax.data.views.declaring import Drawing, require, structure
 
 if TYPE_CHECKING:
     import jax
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Glyph:
-    """A small grey picture, moved about at training; ink 255 on paper 0.
+class Glyph(Drawing):
+    """A small grey picture, moved about at training; ink 255 on paper 0. A missing one is paper.
 
-    Args:
+    Args (and those of `Drawing`):
         field: the record's field, uint8 [H, W] or [H, W, 1].
-        member: which of the records that the sampler drew for a row.
         size: side of the output in pixels; a picture of another size is resized.
         shift: moved by a whole number of pixels up to this, each way and evenly drawn.
         scale: made larger or smaller by up to this share (0.1: from 1 / 1.1 to 1.1).
@@ -32,7 +31,6 @@ class Glyph:
     """
 
     field: str = "image"
-    member: int = 0
     size: int = 32
     shift: int = 3
     scale: float = 0.0
@@ -40,18 +38,23 @@ class Glyph:
     erase: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.size > 0, "glyph", "size", self.size, "positive")
         for key in ("shift", "erase"):
             value = getattr(self, key)
             require(0 <= value < self.size, "glyph", key, value, f"in 0..size-1 ({self.size - 1})")
-        for key in ("scale", "rotation", "member"):
+        for key in ("scale", "rotation"):
             require(getattr(self, key) >= 0, "glyph", key, getattr(self, key), "0 or more")
 
     def structure(self) -> jax.ShapeDtypeStruct:
         """Shape and type of one example: uint8 [size, size, 1]."""
         return structure((self.size, self.size, 1), np.uint8)
 
-    def __call__(
+    def blank(self) -> UInt8[np.ndarray, "size size 1"]:
+        """Paper."""
+        return np.zeros((self.size, self.size, 1), np.uint8)
+
+    def example(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool
     ) -> UInt8[np.ndarray, "size size 1"]:
         """The picture; with `train` False untouched but for its size.

@@ -11,7 +11,7 @@ from PIL import Image
 
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.views import colouring, cropping
-from contrastive_jax.data.views.declaring import require, require_range, structure
+from contrastive_jax.data.views.declaring import Drawing, require, require_range, structure
 from contrastive_jax.data.views.decoding import Picture
 from contrastive_jax.data.views.randaugment import GREATEST, randaugment
 
@@ -24,16 +24,16 @@ _PROBABILITIES = ("flip", "jitter_probability", "grey", "blur", "solarise")
 
 
 @dataclasses.dataclass(frozen=True)
-class Photo:
+class Photo(Drawing):
     """A picture in colours, cropped and resized (bicubic) to a square.
 
     At training, in this order and each only where it is asked for: crop, flip, RandAugment, colour
-    jitter, grey, blur, solarise, cutout. At evaluation: the largest square, centred.
+    jitter, grey, blur, solarise, cutout. At evaluation: the largest square, centred. A missing picture is
+    one of the colour `background`.
 
-    Args:
+    Args (and those of `Drawing`):
         field: the record's field: the bytes of a file that Pillow reads, or uint8 [H, W] or
             [H, W, 1, 3 or 4 colours].
-        member: which of the records that the sampler drew for a row.
         resolution: side of the output in pixels.
         channels: 3 for colours, 1 for grey.
         crop: at training the area of the crop, evenly drawn: as a share of the largest square that fits,
@@ -59,7 +59,6 @@ class Photo:
     """
 
     field: str = "image"
-    member: int = 0
     resolution: int = 224
     channels: int = 3
     crop: tuple[float, ...] = (0.9, 1.0)
@@ -79,8 +78,8 @@ class Photo:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self.resolution > 0, "photo", "resolution", self.resolution, "positive")
-        require(self.member >= 0, "photo", "member", self.member, "0 or more")
         require(self.channels in (1, 3), "photo", "channels", self.channels, "1 or 3")
         require_range("photo", "crop", self.crop, 0, 1)
         require_range("photo", "ratio", self.ratio or (1, 1), 0, math.inf)
@@ -109,7 +108,15 @@ class Photo:
         shape = (self.resolution, self.resolution, self.channels)
         return structure(shape, np.float32 if self.std else np.uint8)
 
-    def __call__(
+    def blank(
+        self,
+    ) -> UInt8[np.ndarray, "resolution resolution c"] | Float32[np.ndarray, "resolution resolution c"]:
+        """A picture of the background's colour."""
+        size = (self.resolution, self.resolution)
+        image = Image.new("RGB", size, tuple(self.background))
+        return self._scaled(image if self.channels == 3 else image.convert("L"))
+
+    def example(
         self, record: dict[str, Any], rng: np.random.Generator, train: bool
     ) -> UInt8[np.ndarray, "resolution resolution c"] | Float32[np.ndarray, "resolution resolution c"]:
         """The picture.
@@ -117,7 +124,10 @@ class Photo:
         Raises:
             BrokenRecord: it cannot be decoded, or it is a decompression bomb.
         """
-        content = record[self.field]
+        content, changes = record[self.field], rng
+        if train and self.together:
+            # Another picture's crop may take more numbers; what follows it is to be the same.
+            changes = np.random.Generator(np.random.Philox(int(rng.integers(2**63))))
         try:
             image = self._cropped(Picture(content), rng, train)
         except BrokenRecord:
@@ -125,7 +135,10 @@ class Photo:
         except Exception as error:  # Pillow's decoders raise a dozen kinds, SyntaxError among them
             raise BrokenRecord(f"the picture cannot be decoded ({error})") from error
         if train:
-            image = self._changed(image, rng)
+            image = self._changed(image, changes)
+        return self._scaled(image)
+
+    def _scaled(self, image: Image.Image) -> np.ndarray:
         array = np.asarray(image).reshape(self.resolution, self.resolution, self.channels)
         if not self.std:
             return array
