@@ -70,7 +70,7 @@ def arguments(text: str, **defaults: Any) -> ConfigDict:
 def beside(file: str, name: str) -> types.ModuleType:
     """The module `name`, a path relative to the folder of `file`: what several configs share.
 
-        images = beside(__file__, "shared/images.py")
+    images = beside(__file__, "shared/images.py")
     """
     path = Path(file).parent / name
     if not path.is_file():

@@ -59,8 +59,14 @@ class Queue:
         """Embeddings in all queues together."""
         return self.number * self.size
 
-    def check_division(self, name: str, written: int) -> None:
-        """InputError for one queue that `written` embeddings a step do not fill evenly."""
+    def check_division(self, name: str, written: int, shards: int) -> None:
+        """InputError for one queue that `written` embeddings a step do not fill evenly, or for queues that do
+        not divide over `shards` devices."""
+        if self.columns % shards:
+            raise InputError(
+                f"config.memory.{name}.size={self.size}: {self.columns} embeddings do not divide over "
+                f"{shards} devices; give a multiple of {shards}"
+            )
         if self.labels is None and self.size % written:
             raise InputError(
                 f"config.memory.{name}.size={self.size} is no multiple of the {written} embeddings that a "

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "held_out", "all")
 HELD_OUT_SHARE = 0.20
-_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 class Digits:
@@ -57,7 +57,7 @@ class Digits:
             "record": index,
             "image": self._pictures[number],
             "label": label,
-            "label_name": _NAMES[label],
+            "label_name": NAMES[label],
         }
 
     def column(self, name: str) -> Any:
@@ -67,7 +67,7 @@ class Digits:
             "key": [str(number) for number in self._numbers.tolist()],
             "record": range(len(self)),
             "label": labels,
-            "label_name": [_NAMES[label] for label in labels],
+            "label_name": [NAMES[label] for label in labels],
         }
         return columns[name]
 

@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 import logging
 import sys
+import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -145,13 +146,19 @@ def evaluate_view(source: Source, view: View, indices: Sequence[int]) -> Shaped[
 
 
 def _field(source: Source, records: list[dict[str, Any]], field: str) -> int:
+    """A whole number; a text is numbered by a checksum, so that equal ones are equal labels."""
     name, _, member = field.partition(":")
     try:
-        return int(records[int(member or 0)][name])
+        value = records[int(member or 0)][name]
+        return zlib.crc32(value.encode()) >> 1 if _is_words(value) else int(value)
     except (KeyError, IndexError, ValueError, TypeError):
         raise InputError(
-            f"batch field {field!r} is no whole number in the records of {source.name}"
+            f"batch field {field!r} is neither a whole number nor a text in the records of {source.name}"
         ) from None
+
+
+def _is_words(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and not value.strip().lstrip("+-").isdecimal()
 
 
 def _seen(view: View, record: dict[str, Any], rng: np.random.Generator, train: bool) -> np.ndarray:

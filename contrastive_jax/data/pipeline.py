@@ -157,8 +157,9 @@ def batches(
         source: the records.
         sampler: what `Permutation` or `Groups` made by `bind`.
         views: by name.
-        fields: whole-number fields of the records to pass on: ``character`` of the first record that the
-            sampler drew for a row, ``character:1`` of the second.
+        fields: fields of the records to pass on, whole numbers, or texts, of which equal ones get equal
+            numbers: ``character`` of the first record that the sampler drew for a row, ``character:1`` of the
+            second.
         seed: of the views' random numbers.
         start: the first step.
         steps: the step to stop before.

@@ -49,11 +49,15 @@ class Groups:
         group: the field of a record that makes a group: records of equal value belong together.
         members: records drawn of a group, by (seed, epoch, group); of a smaller group some come again.
         repeat: allow a batch larger than the number of groups.
+        unique: whether the groups of a batch are all different. Without it there is a row for every record
+            an epoch, of members of its group, in an order that knows no groups: so two rows of a batch can
+            have one group, and are then taken for negatives of each other.
     """
 
     group: str = "character"
     members: int = 1
     repeat: bool = False
+    unique: bool = True
 
     def __post_init__(self) -> None:
         if self.members < 1:
@@ -64,9 +68,14 @@ class Groups:
 
         Raises:
             InputError: the source has no such field, or `batch_size` is larger than the number of
-                groups and `repeat` is off.
+                groups, or without `unique` of records, and `repeat` is off.
         """
-        return _group_draw(self, source, batch_size, seed)
+        if self.unique:
+            return _group_draw(self, source, batch_size, seed)
+        labels = column(source, self.group, "group")
+        _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        walk = Walk(len(source), batch_size, seed, self.repeat, f"records of {source.name}")
+        return GroupDraw(walk, np.argsort(inverse, kind="stable"), sizes, self.members, inverse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,17 +181,20 @@ class GroupDraw:
         order: Int64[np.ndarray, " N"],
         sizes: Int64[np.ndarray, " G"],
         members: int,
+        groups: Int64[np.ndarray, " N"] | None = None,
     ) -> None:
+        """groups: of what the walk goes through; None where it goes through the groups themselves."""
         self._walk, self._order, self._sizes, self._members = walk, order, sizes, members
-        self._starts = np.cumsum(sizes) - sizes
+        self._starts, self._groups = np.cumsum(sizes) - sizes, groups
 
     def __call__(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "b members"]:
         """The record indices of a step, int64 [rows, members]: of all rows of the batch, or of some."""
-        epochs, groups = self._walk(step, rows)
+        epochs, walked = self._walk(step, rows)
+        groups = walked if self._groups is None else self._groups[walked]
         streams = Streams(self._walk.seed, "sampler")
         chosen = [
-            _choose(streams.at(epoch, group), size, self._members)
-            for epoch, group, size in zip(epochs.tolist(), groups.tolist(), self._sizes[groups].tolist())
+            _choose(streams.at(epoch, place), size, self._members)
+            for epoch, place, size in zip(epochs.tolist(), walked.tolist(), self._sizes[groups].tolist())
         ]
         return self._order[self._starts[groups][:, None] + np.stack(chosen)]
 

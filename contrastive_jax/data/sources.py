@@ -8,6 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.configuration import nearest
+from contrastive_jax.data import drawn
 from contrastive_jax.data.concatenation import Concatenation
 from contrastive_jax.data.selection import Kept, Renamed
 from contrastive_jax.errors import InputError
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from contrastive_jax.data.records import Source
 
 _CHARACTERS = "_characters"
-_COMMON = ("passages", "keep", "keys", "where", "tail", "rename")
+_SUMS = "_sums"
+_COMMON = ("passages", "keep", "keys", "where", "tail", "part", "balance", "exchange", "rename")
 _OPTIONS = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)$")  # a glob's ? has no = behind it
 
 
@@ -34,12 +36,15 @@ def open_source(spec: str) -> Source:
     - ``glyphs``, ``glyphs:held_out``, ``glyphs:all``: the embedded characters, a record a picture; with
       ``_characters`` behind (``glyphs:held_out_characters``) one picture a character;
     - ``docstrings:train`` (``held_out``, ``all``): functions of the installed Python packages;
-    - ``digits:train`` (``held_out``, ``all``): scikit-learn's digits.
+    - ``digits:train`` (``held_out``, ``all``): scikit-learn's digits; with ``_sums`` behind
+      (``digits:train_sums``) two of them a record, and the last digit of their sum.
 
     Options follow a question mark, divided by ``&``: ``?keep=title,text`` leaves out records in which one
     of the fields is missing or empty, ``?keys=FILE`` all but those whose keys the file lists, one a line,
     ``?where=lang:deu,checked:true`` all but those whose fields have these values; ``?tail=label:0.01`` makes
-    the values of a field unequally frequent; ``?rename=english:text`` gives a field another name;
+    the values of a field unequally frequent; ``?part=key:0:0.8`` takes the records whose value hashes there,
+    ``?balance=text:20`` a part in which no word of a text drowns the others; ``?exchange=text:0.25`` gives
+    that share of the records the text of another one; ``?rename=english:text`` gives a field another name;
     ``?passages=128`` makes a record of every passage of a document, before all of these. Others are those of
     the kind.
 
@@ -53,8 +58,9 @@ def open_source(spec: str) -> Source:
 def with_keys(spec: str, path: str) -> str:
     """The spec of those records of one source that a file lists, which are records of `spec` already."""
     found = _OPTIONS.search(spec)
-    # A list of keys says what an earlier list and a tail have left.
-    options = [o for o in found[1].split("&") if not o.startswith(("keys=", "tail="))] if found else []
+    # A list of keys says what an earlier list, a tail and a balance have left.
+    drawn_before = ("keys=", "tail=", "balance=")
+    options = [o for o in found[1].split("&") if not o.startswith(drawn_before)] if found else []
     return f"{spec[: found.start()] if found else spec}?{'&'.join([*options, f'keys={path}'])}"
 
 
@@ -68,7 +74,7 @@ def _open(spec: str) -> Source:
         options[name] = value
     if kind not in KINDS:
         raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
-    passages, keep, keys, where, tail, rename = (options.pop(name, "") for name in _COMMON)
+    common = {name: options.pop(name, "") for name in _COMMON}
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
     for option in options:
         if option not in known:
@@ -76,11 +82,30 @@ def _open(spec: str) -> Source:
                 f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, *_COMMON])}"
             )
     source = KINDS[kind](argument, **options)
+    return _changed(source, **common)
+
+
+def _changed(
+    source: Source,
+    passages: str,
+    keep: str,
+    keys: str,
+    where: str,
+    tail: str,
+    part: str,
+    balance: str,
+    exchange: str,
+    rename: str,
+) -> Source:
+    """What the common options make of a source, in this order."""
     if passages:
         source = _passages(source, passages)
     if keep or keys or where or tail:
         fields = [field for field in keep.split(",") if field]
         source = Kept(source, fields, keys, dict(_pairs("where", where)), _tail(tail))
+    for option, make in ((part, drawn.part), (balance, drawn.balanced), (exchange, drawn.Exchanged.of)):
+        if option:
+            source = make(source, option)
     return Renamed(source, {new: own for own, new in _pairs("rename", rename)}) if rename else source
 
 
@@ -135,9 +160,12 @@ def _docstrings(argument: str) -> Source:
 
 
 def _digits(argument: str) -> Source:
+    from contrastive_jax.data.digit_sums import DigitSums
     from contrastive_jax.data.digits import SPLITS, Digits
 
-    return Digits(_split_of("digits", argument, list(SPLITS)))
+    known = [split + ending for split in SPLITS for ending in ("", _SUMS)]
+    split = _split_of("digits", argument, known)
+    return DigitSums(split.removesuffix(_SUMS)) if split.endswith(_SUMS) else Digits(split)
 
 
 def _webdataset(argument: str) -> Source:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
-from contrastive_jax.losses.wiring import Matrix, all_views
+from contrastive_jax.losses.wiring import PlainViewsLoss
 from contrastive_jax.similarity import Dot, Weighted, expectation
 
 if TYPE_CHECKING:
@@ -83,40 +83,19 @@ def _distances(dots, rows, columns, shared) -> Weighted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttractionRepulsion:
-    """`attraction_repulsion` of two branches or more, views of one example; nothing is learned."""
+class AttractionRepulsion(PlainViewsLoss):
+    """`attraction_repulsion` of views of one example, from one branch or more; nothing is learned."""
 
-    views: tuple[str, ...]
     t_plus: float = 1.0
     t_minus: float = 2.0
     weights_gradient: bool = True
-    weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if len(self.views) < 2:
-            raise InputError(f"views={self.views}: name two branches or more")
+        super().__post_init__()
         for name in ("t_plus", "t_minus"):
             if getattr(self, name) <= 0:
                 raise InputError(f"{name}={getattr(self, name)}: give a positive number")
 
-    @property
-    def branches(self) -> tuple[str, ...]:
-        return tuple(self.views)
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return ()
-
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
-        return all_views(self.views, batch_size)
-
-    def init(self) -> dict[str, Array]:
-        return {}
-
-    def project(self, params: dict[str, Array]) -> dict[str, Array]:
-        return params
-
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
-        z = jnp.stack([embeddings[view] for view in self.views], axis=1)
         names = "t_plus", "t_minus", "weights_gradient"
-        return attraction_repulsion(z, **{name: getattr(self, name) for name in names})
+        return attraction_repulsion(self.stacked(embeddings), **{name: getattr(self, name) for name in names})

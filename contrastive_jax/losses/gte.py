@@ -16,11 +16,13 @@ from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
 from contrastive_jax.losses.negatives import further_columns
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
-from contrastive_jax.losses.wiring import Matrix, ScaledLoss, all_views
+from contrastive_jax.losses.wiring import Matrix, ScaledLoss, all_views, several
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
+
+    from contrastive_jax.losses.negatives import Negatives
 
 
 def gte_contrastive(
@@ -28,7 +30,7 @@ def gte_contrastive(
     documents: Float[Array, "B d"],
     *,
     scale: Float[Array, ""] | float,
-    negatives: Float[Array, "B K d"] | Float[Array, "N d"] | None = None,
+    negatives: Negatives | tuple[Negatives, ...] | None = None,
     guide: tuple[Float[Array, "B g"], Float[Array, "B g"]] | None = None,
     guide_margin: float = 0.0,
     documents_to_queries: bool = True,
@@ -105,11 +107,13 @@ def _guided(guide, margin: float, B: int) -> dict[str, Array]:
 
 @dataclass(frozen=True, kw_only=True)
 class GTEContrastive(ScaledLoss):
-    """`gte_contrastive` of two branches. guide: two more; negatives: a branch of hard negatives."""
+    """`gte_contrastive` of two branches. guide: two more; negatives: branches of hard negatives, each with
+    one or several an example.
+    """
 
     queries: str
     documents: str
-    negatives: str | None = None
+    negatives: str | tuple[str, ...] | None = None
     guide: tuple[str, ...] | None = None
     guide_margin: float = 0.0
     documents_to_queries: bool = True
@@ -123,15 +127,14 @@ class GTEContrastive(ScaledLoss):
 
     @property
     def branches(self) -> tuple[str, ...]:
-        further = (self.negatives,) if self.negatives else ()
-        return (self.queries, self.documents, *(self.guide or ()), *further)
+        return (self.queries, self.documents, *(self.guide or ()), *several(self.negatives))
 
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
-        found: tuple[Matrix, ...] = all_views((self.queries, self.documents), batch_size)
-        if self.negatives:
-            found += (Matrix(batch_size, batch_size, self.queries),)
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
+        found = all_views((self.queries, self.documents), batch_size)
+        for name in several(self.negatives):
+            found += (Matrix(batch_size, sizes.get(name, batch_size), self.queries),)
         if self.guide:
-            found += (all_views(self.guide, batch_size)[0]._replace(differentiated=False),)
+            found += (all_views(self.guide, batch_size)[0]._replace(sides=0),)
         return found
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
@@ -139,7 +142,7 @@ class GTEContrastive(ScaledLoss):
             embeddings[self.queries],
             embeddings[self.documents],
             scale=self.scale_of(params),
-            negatives=embeddings[self.negatives] if self.negatives else None,
+            negatives=tuple(embeddings[name] for name in several(self.negatives)),
             guide=tuple(embeddings[name] for name in self.guide) if self.guide else None,
             guide_margin=self.guide_margin,
             documents_to_queries=self.documents_to_queries,

@@ -28,11 +28,18 @@ class ConfiguredLoss(Protocol):
         """The named embeddings that it compares."""
 
     @property
+    def memories(self) -> tuple[str, ...]:
+        """The memories that it reads; each stands among the embeddings as a `Memory`."""
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The batch fields (labels, ids) that it reads."""
 
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
-        """The matrices of similarities that it needs of a batch; FLOPs are counted from them."""
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
+        """The matrices of similarities that it needs of a batch; FLOPs are counted from them.
+
+        sizes: how many vectors a memory holds, and a branch that gives several an example, by name.
+        """
 
     def init(self) -> dict[str, Array]:
         """Its own parameters, such as the logarithm of a learnable scale."""
@@ -41,4 +48,4 @@ class ConfiguredLoss(Protocol):
         """The parameters moved back within their bounds; applied after every update."""
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
-        """The loss of named embeddings [B, D] and batch fields [B]."""
+        """The loss of named embeddings, [B, D] or [B, K, D], and batch fields [B]."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
-from contrastive_jax.losses.wiring import Matrix, ViewsLoss
+from contrastive_jax.losses.wiring import Matrix, ViewsLoss, all_views
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _scores(dots, rows, columns, shared) -> Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class OneToK(ViewsLoss):
-    """`one_to_k` of a branch `image` and the branches `views`, one a language."""
+    """`one_to_k` of a branch `image` and the branches `views`, one a language or one for several."""
 
     image: str
     scale: float = 1 / 0.07
@@ -72,8 +72,8 @@ class OneToK(ViewsLoss):
     def branches(self) -> tuple[str, ...]:
         return (self.image, *self.views)
 
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
-        return (Matrix(batch_size, len(self.views) * batch_size, self.image),)
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
+        return (all_views(self.views, batch_size, sizes)[0]._replace(rows=batch_size, branch=self.image),)
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         scale, texts = self.scale_of(params), self.stacked(embeddings)

@@ -14,7 +14,7 @@ from contrastive_jax.losses.guides import attach_guide, false_negative
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.margins import check_margins, with_margin
 from contrastive_jax.losses.means import mean_cross_entropy
-from contrastive_jax.losses.negatives import further_columns
+from contrastive_jax.losses.negatives import Memory, check_memory_labels, further_columns, seen
 from contrastive_jax.losses.pairs import (
     checked_labels,
     checked_scale,
@@ -25,12 +25,13 @@ from contrastive_jax.losses.pairs import (
     soft_targets,
 )
 from contrastive_jax.losses.smoothing import smoothed_cross_entropy
-from contrastive_jax.losses.wiring import Matrix, PairLoss
+from contrastive_jax.losses.wiring import Matrix, PairLoss, several
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Float
+    from jaxtyping import Array, Float, Int
 
+    from contrastive_jax.losses.negatives import Negatives
     from contrastive_jax.losses.pairs import Labels
 
     Pair = tuple[Float[Array, "R k"], Float[Array, "C k"]] | None
@@ -48,8 +49,10 @@ def softmax_contrastive(
     present: Labels = None,
     guide: Pair = None,
     guide_margin: float = 0.0,
-    negatives: Float[Array, "R K d"] | Float[Array, "N d"] | None = None,
-    memory: Float[Array, "N d"] | None = None,
+    negatives: Negatives | tuple[Negatives, ...] | None = None,
+    own_negatives: float = 0.0,
+    memory: Memory | Float[Array, "N d"] | None = None,
+    memory_labels: Int[Array, " R"] | None = None,
     log_weights: Weights = None,
     weights: Weights = None,
     margin: float = 0.0,
@@ -83,7 +86,10 @@ def softmax_contrastive(
         the positive is as close as the positive: guide_margin=-0.01 leaves copies out as well.
 
     Further columns of the rows, nobody's positive:
-    negatives: hard negatives, [R, K, d] or [N, d], seen by every row. memory: [N, d], without gradient.
+    negatives: hard negatives, [R, K, d] or [N, d] or several such, seen by every row. own_negatives: added
+        to the logits of a row's own ones, those [R, K, d] of its number (SimCSE's log of a weight).
+    memory: [N, d], or a `Memory` with places not filled yet, which no row sees; without gradient.
+    memory_labels: of the rows; each sees the part of a labelled memory that has its own label.
 
     How much everything weighs:
     log_weights: added to the logits of a column in the rows' direction, of a row in the columns'.
@@ -97,8 +103,9 @@ def softmax_contrastive(
 
     Sources: van den Oord et al. 2018, arXiv 1807.03748; CLIP, Radford et al. 2021, arXiv 2103.00020;
     several positives (mean outside the logarithm): Khosla et al. 2020, arXiv 2004.11362; memory: He et
-    al. 2019, arXiv 1911.05722; hard negatives: Karpukhin et al. 2020, arXiv 2004.04906; decoupled: Yeh
-    et al. 2021, arXiv 2110.06848; guide: Solatorio 2024, arXiv 2402.16829.
+    al. 2019, arXiv 1911.05722, by label: Wu et al. 2022, arXiv 2206.03281; hard negatives: Karpukhin et
+    al. 2020, arXiv 2004.04906, their weight: Gao et al. 2021, arXiv 2104.08821; decoupled: Yeh et al.
+    2021, arXiv 2110.06848; guide: Solatorio 2024, arXiv 2402.16829.
     Raises ValueError for shapes that do not fit and for numbers out of their range.
     """
     check_margins(margin, angular_margin)
@@ -106,18 +113,24 @@ def softmax_contrastive(
         raise ValueError(f"label_smoothing={label_smoothing}: give a number in [0, 1)")
     if positives is not None and soft is not None:
         raise ValueError("positives= and soft= both say who belongs to whom: give one of them")
-    given = rows, columns, checked_scale(scale), negatives, memory, soft, guide, log_weights, weights
+    memory = Memory.of(memory)
+    check_memory_labels(memory, memory_labels, len(rows))
+    remembered = None if memory is None else memory.embeddings
+    given = rows, columns, checked_scale(scale), negatives, remembered, soft, guide, log_weights, weights
     given, fine = finite(*given, present=present)
-    rows, columns, scale, negatives, memory, soft, guide, log_weights, weights = given
+    rows, columns, scale, negatives, remembered, soft, guide, log_weights, weights = given
     sides = records(rows, columns, positives, ignore, present, soft, log_weights)
     engine = dict(engine or {})
+    further = {"negatives": negatives, "own_negatives": own_negatives, "memory_labels": memory_labels}
+    if memory is not None:
+        further["memory"] = memory._replace(embeddings=remembered)
     if guide is not None:
         attach_guide(sides, guide, guide_margin, engine)
     tile = _Tile(positives is None and soft is None, margin, angular_margin, decoupled, label_smoothing)
     shared = {"scale": jnp.asarray(scale, jnp.promote_types(jnp.float32, rows.dtype))}
     weights = checked_labels(sides, "weight", weights)
     both = symmetric and guide is None
-    value, metrics = tile.mean(sides, shared, weights, both, engine, negatives=negatives, memory=memory)
+    value, metrics = tile.mean(sides, shared, weights, both, engine, **further)
     if symmetric and not both:
         value = (value + tile.mean(sides[::-1], shared, weights[::-1], False, engine)[0]) / 2
     return Loss(guarded(value, fine), {"scale": shared["scale"], **metrics})
@@ -139,7 +152,9 @@ class _Tile(NamedTuple):
         if "log_weight" in rows:
             most = rows["log_weight"].max() + jnp.maximum(columns["log_weight"].max(), 0)
             shared = {**shared, "most": jax.lax.stop_gradient(most)}
-        columns, extra = further_columns(columns, **further)
+        rows, columns, extra = _with_further(rows, columns, **further)
+        if "owner" in columns:
+            shared = {**shared, "own": jnp.asarray(further["own_negatives"], shared["scale"].dtype)}
         if self.smoothing:
             weights = _smoothing_weights((rows, columns), weights, symmetric)
             smoothed = smoothed_cross_entropy(
@@ -164,6 +179,9 @@ class _Tile(NamedTuple):
 
     def scores(self, dots, rows, columns, shared) -> Scores:
         positive, mask = relation(rows, columns)
+        in_sight = seen(rows, columns, dots.shape)
+        if in_sight is not None:
+            mask = in_sight if mask is None else mask & in_sight
         if "guide" in rows:
             fit = positive | ~false_negative(rows, columns)
             mask = fit if mask is None else mask & fit
@@ -172,6 +190,9 @@ class _Tile(NamedTuple):
         logits = shared["scale"] * dots
         if "log_weight" in rows:
             logits += rows["log_weight"][:, None] + columns["log_weight"][None, :]
+        if "owner" in columns:
+            own = rows["number"][:, None] == columns["owner"][None, :]
+            logits += jnp.where(own, shared["own"], 0)
         if self.diagonal and not self.smoothing:
             targets = None
         else:
@@ -180,7 +201,17 @@ class _Tile(NamedTuple):
 
 
 def _bound(shared):
-    return shared["scale"] + shared.get("most", 0)
+    return shared["scale"] + shared.get("most", 0) + jnp.maximum(shared.get("own", 0), 0)
+
+
+def _with_further(rows, columns, negatives=None, own_negatives=0.0, memory=None, memory_labels=None):
+    """(rows, columns, further columns), with what rows and columns must know of those."""
+    if own_negatives:
+        rows = {**rows, "number": jnp.arange(len(rows["embedding"]), dtype=jnp.int32)}
+        columns = {**columns, "owner": jnp.full(len(columns["embedding"]), -1, jnp.int32)}
+    if memory_labels is not None:
+        rows = {**rows, "memory_label": jnp.asarray(memory_labels)}
+    return rows, *further_columns(columns, negatives, memory, memory_labels is not None)
 
 
 def _smoothing_weights(sides, weights, symmetric: bool):
@@ -192,8 +223,9 @@ def _smoothing_weights(sides, weights, symmetric: bool):
 class SoftmaxContrastive(PairLoss):
     """`softmax_contrastive` of two branches; the scale is learned if `learn_scale`.
 
-    guide: two more branches, of the rows and of the columns; negatives: a branch of hard negatives, one
-    an example.
+    guide: two more branches, of the rows and of the columns; negatives: one or more branches of hard
+    negatives, each with one or several an example, own_negatives: added to the logits of an example's own
+    ones; memory: a memory, memory_labels: the batch field that says which part of it an example sees.
     """
 
     scale: float = 1 / 0.07
@@ -204,11 +236,18 @@ class SoftmaxContrastive(PairLoss):
     decoupled: bool = False
     guide: tuple[str, ...] | None = None
     guide_margin: float = 0.0
-    negatives: str | None = None
+    negatives: str | tuple[str, ...] | None = None
+    own_negatives: float = 0.0
+    memory: str | None = None
+    memory_labels: str | None = None
     symmetric: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.own_negatives and not self.negatives:
+            raise InputError(f"own_negatives={self.own_negatives} wants negatives: name their branch")
+        if self.memory_labels and not self.memory:
+            raise InputError(f"memory_labels={self.memory_labels} wants a memory: name it")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing={self.label_smoothing}: give a number in [0, 1)")
         if self.guide is not None and len(self.guide) != 2:
@@ -220,22 +259,38 @@ class SoftmaxContrastive(PairLoss):
 
     @property
     def branches(self) -> tuple[str, ...]:
-        return (*super().branches, *(self.guide or ()), *((self.negatives,) if self.negatives else ()))
+        return (*super().branches, *(self.guide or ()), *several(self.negatives))
 
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
-        found = super().matrices(batch_size)
-        if self.negatives:
-            found += (Matrix(batch_size, batch_size, self.rows),)
-        return found + ((Matrix(batch_size, batch_size, self.guide[0], False),) if self.guide else ())
+    @property
+    def memories(self) -> tuple[str, ...]:
+        return several(self.memory)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return (*super().fields, *several(self.memory_labels))
+
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
+        found = super().matrices(batch_size, sizes)
+        for name in several(self.negatives):
+            found += (Matrix(batch_size, sizes.get(name, batch_size), self.rows),)
+        for name in self.memories:
+            found += (Matrix(batch_size, sizes.get(name, 0), self.rows, sides=1),)
+        return found + ((Matrix(batch_size, batch_size, self.guide[0], sides=0),) if self.guide else ())
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         pair, labels = self.arguments(embeddings, fields)
+        negatives = tuple(embeddings[name] for name in several(self.negatives))
+        if self.own_negatives:
+            negatives = tuple(z[:, None] if z.ndim == 2 else z for z in negatives)
         same = "label_smoothing", "margin", "angular_margin", "decoupled", "guide_margin", "symmetric"
         return softmax_contrastive(
             *pair,
             scale=self.scale_of(params),
             guide=tuple(embeddings[name] for name in self.guide) if self.guide else None,
-            negatives=embeddings[self.negatives] if self.negatives else None,
+            negatives=negatives,
+            own_negatives=self.own_negatives,
+            memory=embeddings[self.memory] if self.memory else None,
+            memory_labels=fields[self.memory_labels] if self.memory_labels else None,
             **{name: getattr(self, name) for name in same},
             **labels,
         )

@@ -178,7 +178,7 @@ class Symile(ViewsLoss):
         if self.negatives == "all" and len(self.views) > 3:
             raise InputError(f"negatives=all takes 2 or 3 views, not {len(self.views)}: use permute")
 
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         """A matrix an anchor; with "all", one matrix serves all anchors, with all products of the others."""
         if self.negatives == "permute":
             return tuple(Matrix(batch_size, batch_size, view) for view in self.views)

@@ -18,18 +18,51 @@ if TYPE_CHECKING:
 class Matrix(NamedTuple):
     """A matrix of similarities that a loss is made of: what there is to compute, however it is swept.
 
-    rows, columns: of the whole batch; branch: whose embeddings' width its products have; differentiated:
-    whether a gradient goes through it.
+    rows, columns: of the whole batch; branch: whose embeddings' width its products have; sides: how many of
+    the two want a gradient, each of which is as much work as the matrix: 1 for a memory, 0 for a guide.
     """
 
     rows: int
     columns: int
     branch: str
-    differentiated: bool = True
+    sides: int = 2
+
+    @property
+    def differentiated(self) -> bool:
+        """Whether a gradient goes through it."""
+        return self.sides > 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScaledLoss:
+class PlainLoss:
+    """What all losses share; those that learn nothing and compare no pairs need no more."""
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise InputError(f"weight={self.weight}: give 0 or more")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return ()
+
+    @property
+    def memories(self) -> tuple[str, ...]:
+        return ()
+
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
+        return ()
+
+    def init(self) -> dict[str, Array]:
+        return {}
+
+    def project(self, params: dict[str, Array]) -> dict[str, Array]:
+        return params
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaledLoss(PlainLoss):
     """What losses with a scale share.
 
     scale: the factor of the logits at the start, learned if `learn_scale`; scale_max: its bound, None for
@@ -40,17 +73,13 @@ class ScaledLoss:
     scale: float = 1.0
     scale_max: float | None = None
     learn_scale: bool = True
-    weight: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.scale <= 0:
             raise InputError(f"scale={self.scale}: give a positive number")
         if self.scale_max is not None and self.scale > self.scale_max:
             raise InputError(f"scale={self.scale} is over scale_max={self.scale_max}: lower it or raise that")
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        return ()
 
     def init(self) -> dict[str, Array]:
         return {"log_scale": jnp.log(jnp.float32(self.scale))} if self.learn_scale else {}
@@ -65,7 +94,7 @@ class ScaledLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairLoss(ScaledLoss):
+class PlainPairLoss(PlainLoss):
     """What losses of two branches share.
 
     rows, columns: branches. positives, ignore: a batch field, or one of the rows' and one of the columns'.
@@ -82,10 +111,9 @@ class PairLoss(ScaledLoss):
 
     @property
     def fields(self) -> tuple[str, ...]:
-        wired = [(one,) if isinstance(one, str) else one or () for one in (self.positives, self.ignore)]
-        return tuple(name for names in wired for name in names)
+        return (*several(self.positives), *several(self.ignore))
 
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         return (Matrix(batch_size, batch_size, self.rows),)
 
     def arguments(self, embeddings: Mapping[str, Array], fields: Mapping[str, Array]) -> tuple[tuple, dict]:
@@ -99,8 +127,14 @@ class PairLoss(ScaledLoss):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViewsLoss(ScaledLoss):
-    """What losses of several branches of one example share. views: the branches."""
+class PairLoss(PlainPairLoss, ScaledLoss):
+    """The same with a scale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainViewsLoss(PlainLoss):
+    """What losses of several views of one example share. views: the branches that give them, one or several
+    each; fewest: so many views there must be in all."""
 
     views: tuple[str, ...]
 
@@ -108,23 +142,37 @@ class ViewsLoss(ScaledLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if len(self.views) < self.fewest:
-            raise InputError(f"views={self.views}: name at least {self.fewest}")
+        if not self.views:
+            raise InputError("views=(): name at least one branch")
 
     @property
     def branches(self) -> tuple[str, ...]:
         return tuple(self.views)
 
-    def matrices(self, batch_size: int) -> tuple[Matrix, ...]:
+    def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         """All views of all examples against each other."""
-        return all_views(self.views, batch_size)
+        return all_views(self.views, batch_size, sizes)
 
     def stacked(self, embeddings: Mapping[str, Array]) -> Array:
-        """[B, K, d], the branches' embeddings of each example beside each other."""
-        return jnp.stack([embeddings[view] for view in self.views], axis=1)
+        """[B, K, d], the branches' embeddings of each example beside each other.
+
+        A branch gives one an example, [B, d], or several, [B, k, d].
+        """
+        each = (embeddings[view] for view in self.views)
+        return jnp.concatenate([z[:, None] if z.ndim == 2 else z for z in each], axis=1)
 
 
-def all_views(views: tuple[str, ...], batch_size: int) -> tuple[Matrix]:
+@dataclass(frozen=True, kw_only=True)
+class ViewsLoss(PlainViewsLoss, ScaledLoss):
+    """The same with a scale."""
+
+
+def all_views(views: tuple[str, ...], batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
     """The one matrix of all views of all examples against each other."""
-    side = len(views) * batch_size
+    side = sum(sizes.get(view, batch_size) for view in views)
     return (Matrix(side, side, views[0]),)
+
+
+def several(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The names of what is given as none, one or several."""
+    return (names,) if isinstance(names, str) else tuple(names or ())

@@ -112,9 +112,16 @@ def check_loss(where: str, loss: Any, graph: Graph) -> None:
             named(graph, branch)
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
-    for memory in getattr(loss, "memories", ()):
+    for memory in loss.memories:
         if memory not in graph.memory:
             raise InputError(f"{where}.memory: {memory!r} is unknown; {nearest(memory, graph.memory)}")
+    if fewest := getattr(loss, "fewest", 0):
+        views = [graph.branches[name.partition(".")[0]].view for name in loss.views]
+        if sum(graph.counts.get(view, 1) for view in views) < fewest:
+            raise InputError(
+                f"{where}.views={loss.views}: it compares at least {fewest} examples of a record; name more "
+                "branches, or one whose view has a count"
+            )
     mixing = getattr(loss, "mixed_branch", None)
     if mixing is not None and graph.branches[mixing.partition(".")[0]].mix is None:
         raise InputError(
@@ -126,11 +133,11 @@ def check_loss(where: str, loss: Any, graph: Graph) -> None:
                 raise InputError(f"{where}.dims: {needed} is beyond the {width} numbers of branch {branch!r}")
 
 
-def check_memory(config: Config, graph: Graph) -> None:
+def check_memory(config: Config, graph: Graph, shards: int) -> None:
     """What a step writes fills each queue evenly, and memories and mixing see the batch whole."""
     for name, queue in config.memory.items():
         view = graph.branches[queue.branch.partition(".")[0]].view
-        queue.check_division(name, config.batch_size * graph.counts.get(view, 1))
+        queue.check_division(name, config.batch_size * graph.counts.get(view, 1), shards)
     for name, branch in graph.branches.items():
         if branch.mix is not None and config.mode == "out_of_core":
             raise InputError(
@@ -166,7 +173,7 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer) -> None:
 
 def _reading(config: Config, texts: set[str]) -> list[tuple[str, Any]]:
     """(config.encoders.name, encoder) of those that read one of the text views."""
-    names = {branch.encoder for branch in config.branches.values() if branch.view in texts}
+    names = {b.encoder for b in config.branches.values() if b.view in texts and b.encoder}
     return [(f"config.encoders.{name}", config.encoders[name]) for name in sorted(names)]
 
 
@@ -192,3 +199,8 @@ def check_fields(source: Source, wanted: list[tuple[str, str]]) -> None:
     for where, name in wanted:
         if name not in record:
             raise InputError(f"config.{where}: {source.name} has no field {name!r}; {nearest(name, record)}")
+        if where.startswith("memory.") and not str(record[name]).strip().isdecimal():
+            raise InputError(
+                f"config.{where}.labels={name}: it is {record[name]!r} in {source.name}, and queues "
+                "are numbered: give a field of whole numbers from 0"
+            )

@@ -47,14 +47,14 @@ class Experiment:
         check_numbers(config)
         self.mesh: Mesh = config.mesh.make(devices)
         structures = {name: view.structure() for name, view in config.data.views.items()}
-        counts = {name: n for name, view in config.data.views.items() if (n := getattr(view, "count", None))}
+        counts = {name: view.count for name, view in config.data.views.items() if view.count}
         parts = config.branches, config.encoders, config.heads, structures
         self.graph = Graph(*parts, config.teachers, config.memory, counts)
         self.losses: Mapping[str, Any] = config.losses
         check_wiring(self)
         if training:
             check_division(config, batch_shards(self.mesh))
-            check_memory(config, self.graph)
+            check_memory(config, self.graph, batch_shards(self.mesh))
         self.axes = {
             **self.graph.logical_axes(),
             "losses": {n: _scalar_axes(loss) for n, loss in self.losses.items()},

@@ -63,6 +63,7 @@ def work(
 
     encoders = frozen = heads = 0.0
     widths: dict[str, int] = {}
+    sizes = {name: queue.columns for name, queue in graph.memory.items()}
     model, key = jax.eval_shape(new_model, jax.random.key(0)), jax.eval_shape(jax.random.key, 0)
     keys, views = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1)), graph.inputs(1)
     for name, branch in graph.branches.items():
@@ -85,7 +86,10 @@ def work(
         else:
             frozen, heads = frozen + forward, heads + after
         widths |= {stage: z.shape[-1] for stage, z in embeddings.items()}
-    matrices = [m for loss in losses.values() for m in loss.matrices(batch_size)]
+        sizes |= {
+            stage: batch_size * z.shape[-2] if z.ndim == 3 else batch_size for stage, z in embeddings.items()
+        }
+    matrices = [m for loss in losses.values() for m in loss.matrices(batch_size, sizes)]
     products = [2.0 * m.rows * m.columns * widths[m.branch] for m in matrices]
     with_gradient = sum(p for p, m in zip(products, matrices) if m.differentiated)
     return Work(encoders, heads, with_gradient, sum(products) - with_gradient, frozen)

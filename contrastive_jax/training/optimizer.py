@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import optax
@@ -13,46 +14,166 @@ from contrastive_jax.errors import InputError
 if TYPE_CHECKING:
     from jaxtyping import PyTree
 
+DECAYS = ("cosine", "linear", "constant")
+
 
 @dataclass(frozen=True)
-class AdamW:
-    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) with a linear warm-up and a cosine to zero.
+class Optimizer(ABC):
+    """What all have in common: a linear warm-up, then a rate that falls to zero at the last step.
 
-    learning_rate: at the end of the warm-up; warmup: the share of all steps that it takes, 0 to 1;
-    clip: the largest norm of the whole gradient, None for none.
-    Biases, norms, scales and single vectors do not decay.
+    learning_rate: at the end of the warm-up; warmup: the share of all steps that it takes, 0 to 1; decay: how
+    the rate falls, `cosine` or `linear`, or `constant`; clip: the largest norm of the whole gradient, None
+    for none. Biases, norms, scales and single vectors have no weight decay.
     """
 
     learning_rate: float = 1e-3
     warmup: float = 0.1
+    decay: str = "cosine"
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def __post_init__(self):
+        if not 0 <= self.warmup <= 1:
+            raise InputError(f"warmup={self.warmup}: give the share of all steps, from 0 to 1")
+        if self.decay not in DECAYS:
+            raise InputError(f"decay={self.decay!r}: give one of {', '.join(DECAYS)}")
+        _check(self, "a positive number", lambda x: x > 0, "learning_rate", "eps", "trust_coefficient")
+        _check(self, "0 or more", lambda x: x >= 0, "weight_decay")
+        _check(self, "a number in [0, 1)", lambda x: 0 <= x < 1, "momentum", "b1", "b2")
+        if self.clip is not None and self.clip <= 0:
+            raise InputError(f"clip={self.clip}: give a positive number, or None")
+
+    def schedule(self, steps: int) -> optax.Schedule:
+        """The learning rate of each step, 0 to steps - 1."""
+        steps = max(steps, 1)
+        up = min(round(self.warmup * steps), steps - 1)
+        if self.decay == "cosine":
+            return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, up, steps)
+        end = self.learning_rate if self.decay == "constant" else 0.0
+        after = optax.linear_schedule(self.learning_rate, end, steps - up)
+        return optax.join_schedules([optax.linear_schedule(0.0, self.learning_rate, max(up, 1)), after], [up])
+
+    def transformation(self, steps: int, decays: PyTree) -> optax.GradientTransformation:
+        """decays: the tree of parameters with a bool each, see `decaying`."""
+        clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
+        return optax.chain(clip, self.update(self.schedule(steps), decays))
+
+    @abstractmethod
+    def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
+        """From the clipped gradient to what is added to the parameters."""
+
+    def decayed(self, decays: PyTree) -> optax.GradientTransformation:
+        return optax.add_decayed_weights(self.weight_decay, decays)
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
+
     weight_decay: float = 0.1
     b1: float = 0.9
     b2: float = 0.98
     eps: float = 1e-6
     clip: float | None = 1.0
 
+    def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
+        return optax.adamw(rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay, mask=decays)
+
+
+@dataclass(frozen=True)
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2014, arXiv 1412.6980); weight decay is a part of the gradient."""
+
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+
+    def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
+        return optax.chain(self.decayed(decays), optax.adam(rate, self.b1, self.b2, self.eps))
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum; weight decay is a part of the gradient."""
+
+    learning_rate: float = 0.03
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    nesterov: bool = False
+
+    def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
+        return optax.chain(self.decayed(decays), optax.sgd(rate, self.momentum, self.nesterov))
+
+
+@dataclass(frozen=True)
+class LARS(Optimizer):
+    """LARS (You et al. 2017, arXiv 1708.03888): each matrix moves in proportion to its own norm.
+
+    What has no weight decay is not scaled either, as in SimCLR.
+    """
+
+    learning_rate: float = 4.8
+    weight_decay: float = 1e-6
+    momentum: float = 0.9
+    nesterov: bool = False
+    trust_coefficient: float = 1e-3
+
+    def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
+        return optax.lars(
+            rate,
+            self.weight_decay,
+            decays,
+            self.trust_coefficient,
+            trust_ratio_mask=decays,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+        )
+
+
+@dataclass(frozen=True)
+class LAMB(Optimizer):
+    """LAMB (You et al. 2019, arXiv 1904.00962): Adam's step, as long as each parameter's own norm says."""
+
+    weight_decay: float = 1e-5
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-6
+
+    def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
+        options = {"weight_decay": self.weight_decay, "mask": decays}
+        return optax.lamb(rate, self.b1, self.b2, self.eps, **options)
+
+
+@dataclass(frozen=True)
+class Adafactor(Optimizer):
+    """Adafactor (Shazeer and Stern 2018, arXiv 1804.04235): second moments by rows and columns.
+
+    decay_rate: the moments' own, 1 - step^-decay_rate; update_clip: the largest root mean square of a
+    parameter's update, None for none; by_scale: steps in proportion to a parameter's root mean square;
+    factored: by rows and columns, or whole. Weight decay is as in AdamW.
+    """
+
+    learning_rate: float = 1e-2
+    decay_rate: float = 0.8
+    update_clip: float | None = 1.0
+    by_scale: bool = False
+    factored: bool = True
+
     def __post_init__(self):
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"warmup={self.warmup}: give the share of all steps, from 0 to 1")
-        for name in ("learning_rate", "eps"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name}={getattr(self, name)}: give a positive number")
-        if self.clip is not None and self.clip <= 0:
-            raise InputError(f"clip={self.clip}: give a positive number, or None")
+        super().__post_init__()
+        _check(self, "a number in (0, 1]", lambda x: 0 < x <= 1, "decay_rate")
+        if self.update_clip is not None and self.update_clip < 1:
+            raise InputError(f"update_clip={self.update_clip}: give 1 or more, or None")
 
-    def schedule(self, steps: int) -> optax.Schedule:
-        """The learning rate of each step, 0 to steps - 1."""
-        return optax.warmup_cosine_decay_schedule(
-            0.0, self.learning_rate, round(self.warmup * steps), max(steps, 1)
+    def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
+        clip = optax.identity() if self.update_clip is None else optax.clip_by_block_rms(self.update_clip)
+        return optax.chain(
+            optax.scale_by_factored_rms(self.factored, self.decay_rate),
+            clip,
+            optax.scale_by_param_block_rms() if self.by_scale else optax.identity(),
+            self.decayed(decays),
+            optax.scale_by_learning_rate(rate),
         )
-
-    def transformation(self, steps: int, decays: PyTree) -> optax.GradientTransformation:
-        """decays: the tree of parameters with a bool each, see `decaying`."""
-        clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
-        adamw = optax.adamw(
-            self.schedule(steps), self.b1, self.b2, self.eps, weight_decay=self.weight_decay, mask=decays
-        )
-        return optax.chain(clip, adamw)
 
 
 def decaying(axes: PyTree) -> PyTree:
@@ -65,4 +186,40 @@ def decaying(axes: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(decays, axes, is_leaf=lambda x: isinstance(x, tuple))
 
 
-KINDS = {"adamw": AdamW}
+def moment_shardings(
+    transformation: optax.GradientTransformation,
+    state: PyTree,
+    params: PyTree,
+    shardings: PyTree,
+    everywhere: Any,
+) -> PyTree:
+    """Where the arrays of an optimizer's state lie: a moment where its parameter does.
+
+    state, params: arrays or shapes; shardings: of the parameters. What has not its parameter's shape (a
+    factored moment, a count) lies `everywhere`: it is small.
+    """
+    return optax.tree_utils.tree_map_params(
+        transformation,
+        lambda moment, param, sharding: sharding if moment.shape == param.shape else everywhere,
+        state,
+        params,
+        shardings,
+        transform_non_params=lambda _: everywhere,
+    )
+
+
+def _check(optimizer: Optimizer, wanted: str, holds, *names: str) -> None:
+    for name in names:
+        value = getattr(optimizer, name, None)
+        if value is not None and not holds(value):
+            raise InputError(f"{name}={value}: give {wanted}")
+
+
+KINDS = {
+    "adamw": AdamW,
+    "adam": Adam,
+    "sgd": SGD,
+    "lars": LARS,
+    "lamb": LAMB,
+    "adafactor": Adafactor,
+}

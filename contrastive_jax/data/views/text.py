@@ -42,6 +42,8 @@ class Text(Drawing):
     there are any):
         field: the record's field, a string, or a list of strings of which one is drawn at training.
         also: further fields, put behind it with a blank between; a record may lack them.
+        either: further fields of which, at training, one or `field` is drawn, such as a caption in other
+            languages; with `count`, different ones as long as there are any.
         length: tokens, begin and end included; longer texts are cut before the end token.
         join: a list's strings are joined with a blank, and none is drawn.
         rest: at training a list's strings are joined but for one that is drawn, and those that hold it. A
@@ -71,6 +73,7 @@ class Text(Drawing):
 
     field: str = "text"
     also: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
     length: int = 32
     join: bool = False
     rest: bool = False
@@ -119,7 +122,7 @@ class Text(Drawing):
     @property
     def fields(self) -> tuple[str, ...]:
         """All fields that it reads."""
-        return self.field, *self.also
+        return self.field, *self.also, *self.either
 
     @property
     def tokenizer(self) -> Tokenizer | None:
@@ -163,7 +166,12 @@ class Text(Drawing):
         return self._bound().encode(_MISSING, self.length)
 
     def given(self, record: dict[str, Any], rng: np.random.Generator) -> Sequence[dict[str, Any]]:
-        """With `count`, different strings of a list, in an order that is drawn, then the same ones again."""
+        """With `count`, different strings of a list, in an order that is drawn, then the same ones again; so
+        it is with `either`, whose fields stand in the place of `field`."""
+        if self.either:
+            names = (self.field, *self.either)
+            order = np.resize(rng.permutation(len(names)), self.count or 1).tolist()
+            return [record | {self.field: record[names[number]]} for number in order]
         value = record[self.field]
         if self.count is None or self.join or self.rest or not isinstance(value, (list, tuple)) or not value:
             return super().given(record, rng)

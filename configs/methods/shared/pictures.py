@@ -1,0 +1,98 @@
+"""What methods of pictures share: CIFAR-10 in a small network, or ImageNet in the paper's; two views, probes.
+
+Arguments of each of them: data, the folder that holds cifar10/train.parquet and test.parquet, or, with paper,
+imagenet/train-*.tar and val-*.tar (WebDataset: picture, label); small, a run of seconds for tests; paper, the
+hyper-parameters of the paper; ablation, what the method is compared with.
+"""
+
+import os
+
+from ml_collections import ConfigDict
+
+from contrastive_jax.configuration import arguments
+from contrastive_jax.errors import InputError
+
+FIGURES = {"20 neighbours": "knn/accuracy", "linear probe": "linear/accuracy"}
+SPREAD = {"spread (1 even, 0 collapsed)": "geometry/std/a.projector"}
+
+
+def parsed(arg: str, *ablations: str, **more) -> ConfigDict:
+    """The arguments of a config; ablations: the values that `ablation` may have."""
+    folder = os.environ.get("CONTRASTIVE_JAX_DATA", "data")
+    arg = arguments(arg, data=folder, small=False, paper=False, ablation="", **more)
+    if arg.ablation:
+        one_of("ablation", arg.ablation, ablations)
+    return arg
+
+
+def one_of(key: str, value: str, known) -> None:
+    if value not in known:
+        raise InputError(f"{key}={value}: give one of {', '.join(known)}")
+
+
+def photo(arg: ConfigDict, **changes) -> dict:
+    """A view as SimCLR draws it: for CIFAR-10 without blur and with half of the colour jitter."""
+    view = dict(kind="photo", ratio=(0.75, 1.333), flip=0.5, jitter_probability=0.8, grey=0.2)
+    if arg.paper:
+        return view | dict(resolution=224, crop=(0.08, 1.0), jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5) | changes
+    return view | dict(resolution=16, crop=(0.2, 1.0), jitter=(0.4, 0.4, 0.4, 0.1)) | changes
+
+
+def config(arg: ConfigDict, views: dict, steps: int = 300, batch_size: int = 128) -> ConfigDict:
+    """Everything but heads, branches and losses; steps, batch_size: of the small network on CIFAR-10."""
+    config = ConfigDict()
+    config.steps = 6 if arg.small else steps
+    config.batch_size = 16 if arg.small else batch_size
+    source = (
+        f"webdataset:{arg.data}/imagenet/train-*.tar"
+        if arg.paper
+        else f"parquet:{arg.data}/cifar10/train.parquet"
+    )
+    config.data = dict(
+        source=source, sampler=dict(kind="permutation"), views=views, workers=0 if arg.small else 1
+    )
+    width = 8 if arg.small else 32
+    micro = dict(size="micro", stem="small", stride=2, width=width, groups=8)
+    config.encoders = dict(image=dict(kind="resnet", **(dict(size="50") if arg.paper else micro)))
+    config.optimizer = dict(kind="adamw", learning_rate=3e-3, warmup=0.1, weight_decay=0.05)
+    config.checkpoint = dict(every=3 if arg.small else steps)
+    config.logging = dict(every=1 if arg.small else 10)
+    return config
+
+
+def two(heads: tuple[str, ...], **more) -> dict:
+    """Branches a and b, of the two views, through one encoder."""
+    return {name: dict(view=name, encoder="image", heads=heads, **more) for name in ("a", "b")}
+
+
+def mlp(arg: ConfigDict, features: int, hidden: int, **more) -> dict:
+    """A projector or predictor with batch norm: the paper's sizes, or an eighth of them and 64 at most."""
+    if not arg.paper:
+        features, hidden = min(features, 64), min(hidden // 8, 256)
+    return dict(kind="mlp", features=features, hidden=hidden, norm="batch", activation="relu") | more
+
+
+def untrained(config: ConfigDict) -> None:
+    """One step that changes nothing."""
+    config.steps = 1
+    config.optimizer.learning_rate = 1e-9
+
+
+def spread(a: str, b: str) -> dict:
+    """How evenly embeddings spread over their dimensions."""
+    return dict(geometry=dict(kind="geometry", rows=a, columns=b))
+
+
+def probes(arg: ConfigDict, branch: str, **more) -> dict:
+    """20 nearest neighbours and a linear probe on what the encoder of a branch gives."""
+    if arg.paper:
+        train, test = (f"webdataset:{arg.data}/imagenet/{split}-*.tar" for split in ("train", "val"))
+    else:
+        train, test = (f"parquet:{arg.data}/cifar10/{split}.parquet" for split in ("train", "test"))
+    limit = 200 if arg.small else None if arg.paper else 10_000
+    labelled = dict(branch=f"{branch}.encoder", train=train, train_limit=limit)
+    evaluators = dict(
+        knn=dict(kind="knn", k=20, pixels=not arg.paper, **labelled),
+        linear=dict(kind="linear_probe", **labelled),
+    )
+    return dict(source=test, evaluators=evaluators | more)
