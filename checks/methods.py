@@ -42,12 +42,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("methods", nargs="*", help="names of files in configs/methods; all of them if none")
     parser.add_argument("--list", action="store_true", help="say what there is, and run nothing")
+    parser.add_argument("--seeds", type=int, help="at most so many seeds of each")
     options = parser.parse_args()
     checks = {file.stem: beside(str(file), file.name).CHECK for file in sorted(CONFIGS.glob("*.py"))}
     if unknown := [name for name in options.methods if name not in checks]:
         print(f"{unknown[0]!r} is no method; there are: {', '.join(checks)}", file=sys.stderr)
         return 2
     for name in options.methods or checks:
+        if options.seeds:
+            checks[name] |= {"seeds": min(options.seeds, checks[name].get("seeds", 1))}
         if options.list:
             done, wanted = len(results(name, checks[name])), len(list(runs(name, checks[name])))
             print(f"{name}: {done} of {wanted} runs done")

@@ -83,9 +83,13 @@ def resolved(branches: Mapping[str, Branch], teachers: Mapping[str, Teacher]) ->
                 f"{where}.branch: {teacher.branch!r} is a teacher's itself; name a trained branch"
             )
         heads_up_to(of, teacher.stage, f"{where}.stage")
+    found = {name: _resolved(name, branch, branches, teachers) for name, branch in branches.items()}
+    for name in teachers:
         if not any(branch.teacher == name for branch in branches.values()):
-            raise InputError(f"{where}: no branch has it as its teacher; remove it or name it in a branch")
-    return {name: _resolved(name, branch, branches, teachers) for name, branch in branches.items()}
+            raise InputError(
+                f"config.teachers.{name}: no branch has it as its teacher; remove it or name it in a branch"
+            )
+    return found
 
 
 def _resolved(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from grain.experimental import index_shuffle
 
+from contrastive_jax.configuration import nearest
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
 
@@ -77,7 +79,9 @@ def column(source: Source, field: str, key: str) -> np.ndarray:
     try:
         values = source.column(field)
     except KeyError:
-        raise InputError(f"sampler.{key}={field!r} is no field of {source.name}") from None
+        raise InputError(
+            f"sampler.{key}={field!r} is no field of {source.name}; {nearest(field, _fields(source))}"
+        ) from None
     if isinstance(values, list):
         values = ["" if value is None else value for value in values]
         odd = next((value for value in values if isinstance(value, (list, dict, bytes, np.ndarray))), None)
@@ -87,3 +91,11 @@ def column(source: Source, field: str, key: str) -> np.ndarray:
                 "name a field of texts or numbers"
             )
     return np.asarray(values)
+
+
+def _fields(source: Source) -> list[str]:
+    """The fields of the first record; none if it cannot be read."""
+    try:
+        return list(source[0])
+    except (BrokenRecord, IndexError):
+        return []

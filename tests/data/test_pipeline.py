@@ -196,9 +196,22 @@ def test_wrong_fields_and_members_are_named():
     sampler = Permutation().bind(source, 4, seed=0)
     with pytest.raises(InputError, match="view 'b': member=1, but the sampler draws 1"):
         batches(source, sampler, {"b": Glyph(member=1)}, seed=0, steps=1)
-    for field in ("colour", "picture:1", "text"):
+    for field in ("colour", "picture:1", "image"):
         with pytest.raises(InputError, match=f"batch field '{field}'"):
             next(batches(source, sampler, {"a": Glyph()}, fields=(field,), seed=0, steps=1))
+
+
+def test_equal_texts_are_equal_labels():
+    source = Glyphs("train")
+    sampler = Permutation().bind(source, 64, seed=0)
+    fields = next(batches(source, sampler, {"a": Glyph()}, fields=("script", "record"), seed=0, steps=1))[
+        "fields"
+    ]
+    scripts = np.array([source[int(number)]["script"] for number in fields["record"]])
+    same = fields["script"][:, None] == fields["script"][None, :]
+    assert np.array_equal(same, scripts[:, None] == scripts[None, :])
+    assert (fields["script"] >= 0).all()
+    assert 1 < len(set(scripts)) < 64
 
 
 def test_close_ends_the_threads():

@@ -26,7 +26,7 @@ def test_glyphs_by_name():
         ("tfds", "tfds:NAME/SPLIT"),
         ("webdataset:", "webdataset:path"),
         ("parquet:x?colums=a", "did you mean columns?"),
-        ("digits:test", "known: all, held_out, train"),
+        ("digits:test", "known: all, all_sums, held_out, held_out_sums, train, train_sums"),
         ("jsonl:nowhere/at/all.jsonl", "nowhere/at/all.jsonl"),
     ],
 )
