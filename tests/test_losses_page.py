@@ -58,3 +58,13 @@ def test_the_config(y_aware, tmp_path):
     assert far.metrics["neighbours"] == pytest.approx(1)
     assert near.metrics["neighbours"] > 2
     assert near.value > far.value
+
+
+def test_it_lists_every_loss():
+    """Every function and every kind has its row."""
+    page = (ROOT / "docs" / "losses.md").read_text()
+    rows = [line.split("|")[1:3] for line in page.splitlines() if line.startswith("|")]
+    functions, kinds = ({cell.strip(" `") for cell in column} for column in zip(*rows))
+    public = {name for name in losses.__all__ if name.islower() and name.isidentifier()}
+    assert public <= functions
+    assert set(losses.KINDS) <= kinds

@@ -173,6 +173,8 @@ class Symile(ViewsLoss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if len(self.views) < self.fewest:
+            raise InputError(f"views={self.views}: name at least {self.fewest}, one a modality")
         if self.negatives not in ("permute", "all"):
             raise InputError(f"negatives={self.negatives!r}: give permute or all")
         if self.negatives == "all" and len(self.views) > 3:

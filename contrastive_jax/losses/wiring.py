@@ -156,10 +156,15 @@ class PlainViewsLoss(PlainLoss):
     def stacked(self, embeddings: Mapping[str, Array]) -> Array:
         """[B, K, d], the branches' embeddings of each example beside each other.
 
-        A branch gives one an example, [B, d], or several, [B, k, d].
+        A branch gives one an example, [B, d], or several, [B, k, d]. Raises InputError for too few in all.
         """
         each = (embeddings[view] for view in self.views)
-        return jnp.concatenate([z[:, None] if z.ndim == 2 else z for z in each], axis=1)
+        z = jnp.concatenate([z[:, None] if z.ndim == 2 else z for z in each], axis=1)
+        if z.shape[1] < self.fewest:
+            raise InputError(
+                f"views={self.views} give {z.shape[1]} of an example: give {self.fewest} or more"
+            )
+        return z
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,12 +34,35 @@ LOSSES = {
     ),
     "symile": lambda a, b, c, scale, **k: cj.symile([a, b, c], scale=scale, key=jax.random.key(0), **k),
     "symile, all": lambda a, b, c, scale, **k: cj.symile([a, b, c], scale=scale, negatives="all", **k),
+    "momentum_contrast": lambda a, b, c, scale, **k: cj.momentum_contrast(
+        a, b, c, scale=scale, label_smoothing=0.1, **k
+    ),
+    "hard_contrastive": lambda a, b, c, scale, **k: cj.hard_contrastive(a, b, scale=scale, fraction=0.5, **k),
+    "simple_contrastive": lambda a, b, c, scale, **k: cj.simple_contrastive(
+        a, b, repulsion=scale, fraction=0.5, **k
+    ),
+    "alignment_uniformity": lambda a, b, c, scale, **k: cj.alignment_uniformity(a, b, t=scale, **k),
+    "cross_correlation": lambda a, b, c, scale, **_: cj.cross_correlation(a, b, off_diagonal=scale),
+    "mixed_barlow": lambda a, b, c, scale, **_: cj.mixed_barlow(
+        a, b, c, jnp.flip(jnp.arange(len(a))), 0.3, off_diagonal=scale
+    ),
     "late_interaction": lambda a, b, c, scale, **k: cj.late_interaction(
         jnp.stack([a, c], 1), b[:, None], scale=scale, **k
     ),
 }
 every = pytest.mark.parametrize("name", LOSSES)
-SLOW = {"softmax, one way", "softmax, labelled", "guided", "gte", "nt_xent", "one_to_k", "symile"}
+SLOW = {
+    "softmax, one way",
+    "softmax, labelled",
+    "guided",
+    "gte",
+    "nt_xent",
+    "one_to_k",
+    "symile",
+    "hard_contrastive",
+    "simple_contrastive",
+    "mixed_barlow",
+}
 
 
 def all_but(slow):
@@ -104,7 +127,9 @@ def test_one_example(name):
         assert abs(value) < 1e-5
 
 
-@every
+@pytest.mark.parametrize(
+    "name", [name for name in LOSSES if name not in ("cross_correlation", "mixed_barlow")]
+)
 def test_a_scale_is_positive(name):
     z = jnp.ones((3, 4, 3))
     for wrong in (0, -1.0, float("nan"), float("inf")):

@@ -28,6 +28,16 @@ def test_collapsed_embeddings():
     assert got == pytest.approx(math.log(64), abs=3e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_orthonormal_pairs_with_smoothing(smoothing):
+    """ALIGN's loss in closed form: a twelfth of the smoothing is on the positive too."""
+    z = jnp.eye(12)
+    want = math.log(math.exp(3.0) + 11) - (1 - smoothing) * 3.0 - smoothing * 3.0 / 12
+    assert value(softmax_contrastive, z, z, scale=3.0, label_smoothing=smoothing) == pytest.approx(
+        want, rel=1e-5
+    )
+
+
 def test_a_row_against_zeros():
     """One positive of cosine 1 and 4,096 negatives of cosine 0 at temperature 0.2."""
     row, columns = jnp.ones((1, 1)), jnp.concatenate([jnp.ones((1, 1)), jnp.zeros((4096, 1))])

@@ -50,6 +50,7 @@ class StopAfter(StopRequest):
 
 def losses(run: Experiment, path: Path, stop_after: int | None = None) -> list[float]:
     """The losses of a run; with stop_after it is stopped after so many steps, and started again."""
+    path.mkdir(parents=True, exist_ok=True)  # what a command does before
     if stop_after:
         try:
             Run(run, path, StopAfter(path, stop_after))()

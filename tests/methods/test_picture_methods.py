@@ -69,7 +69,7 @@ def test_no_identity_comes_twice_in_a_batch():
 
 
 def test_without_that_there_are_as_many_false_negatives_as_chance_says():
-    """964 characters of 20 drawings: a pair of rows, drawn without putting back, is one's with 19 / 19,279."""
+    """964 characters of 20 drawings: two rows, drawn without putting back, are one's with 19 / 19,279."""
     run = method("clip_reident", "ablation=random_sampler")
     names, size = np.array(run.source.column("class_name")), run.config.batch_size
     same = 0

@@ -73,17 +73,15 @@ def test_a_step_writes_its_keys_after_its_losses_have_read():
 
 def test_a_queue_that_the_batch_does_not_divide_is_refused_by_its_key():
     run = of_file(CONFIG)
-    with pytest.raises(
-        InputError, match=r"keys.size=100 is no multiple of the 16.*such as 112"
-    ):
+    with pytest.raises(InputError, match=r"keys.size=100 is no multiple of the 16.*such as 112"):
         altered(run, memory={"keys": Queue("target_b", size=100)})
 
 
 def test_a_queue_that_does_not_divide_over_the_devices_is_refused():
     run = of_file(CONFIG, batch_size=8)
     labels = {"keys": Queue("target_b", size=3, labels="label", number=2)}
-    with pytest.raises(InputError, match="memory/keys/embeddings: axis 'batch' of size 6"):
-        altered(run, 8, memory=labels).state_structure  # noqa: B018
+    with pytest.raises(InputError, match=r"config.memory.keys.size=3: 6 embeddings do not divide over 8"):
+        altered(run, 8, memory=labels)
 
 
 @pytest.mark.parametrize(
