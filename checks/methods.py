@@ -9,7 +9,8 @@ A config in configs/methods says how it is checked:
     CHECK = {
         "figures": {"kNN accuracy": "knn/accuracy"},       a column: a metric of result.json
         "arms": {"SimCLR": "", "crops only": "ablation=crops"},     a row: arguments of the config
-        "seeds": 3,
+        "seeds": 3,                                        how often each arm is run, 1 if it does not say,
+        "once": ("crops only",),                           and arms that one run is enough for
     }
 
 An arm of several runs, one after another, is a tuple of arguments, in which {0} is the work directory of the
@@ -73,7 +74,7 @@ def runs(name: str, wanted: dict):
     """(arm, seed, [(work directory, arguments, seed) of each run of it])."""
     for arm, arguments in wanted["arms"].items():
         stages = (arguments,) if isinstance(arguments, str) else arguments
-        for seed in range(wanted.get("seeds", 1)):
+        for seed in range(1 if arm in wanted.get("once", ()) else wanted.get("seeds", 1)):
             folder = RUNS / name / re.sub(r"\W+", "_", arm).strip("_") / str(seed)
             folders = [folder / str(n) if len(stages) > 1 else folder for n in range(len(stages))]
             yield arm, seed, [(f, a.format(*folders), seed) for f, a in zip(folders, stages)]

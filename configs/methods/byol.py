@@ -14,6 +14,7 @@ CHECK = dict(
     figures=pictures.FIGURES | pictures.SPREAD,
     arms={"BYOL": "", "no predictor": "ablation=no_predictor", "no momentum": "ablation=no_momentum"},
     seeds=3,
+    once=("no momentum",),
 )
 
 

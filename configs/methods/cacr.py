@@ -19,6 +19,7 @@ CHECK = dict(
         "no training": "ablation=untrained",
     },
     seeds=3,
+    once=("no training",),
 )
 
 

@@ -18,6 +18,7 @@ CHECK = dict(
         "a queue of one batch": "ablation=short_queue",
     },
     seeds=3,
+    once=("a queue of one batch",),
 )
 
 

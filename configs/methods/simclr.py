@@ -13,6 +13,7 @@ CHECK = dict(
     figures=pictures.FIGURES,
     arms={"SimCLR": "", "crops alone": "ablation=crops", "no training": "ablation=untrained"},
     seeds=3,
+    once=("no training",),
 )
 
 
