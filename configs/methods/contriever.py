@@ -35,7 +35,9 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg.ablation == "ict":
         text = dict(text, field="sentences", together="cloze")
         views = dict(query=text, key=dict(text, rest=True))
-    corpora = " + ".join(f"jsonl:{arg.data}/retrieval/{name}/corpus.jsonl?passages=256" for name in (*SETS, "vaswani_npl"))
+    corpora = " + ".join(
+        f"jsonl:{arg.data}/retrieval/{name}/corpus.jsonl?passages=256" for name in (*SETS, "vaswani_npl")
+    )
     source = f"jsonl:{arg.data}/wikipedia_and_ccnet/*.jsonl?passages=256" if arg.paper else corpora
     config = texts.config(arg, source, views, 300, 64)
     width = texts.width(config)

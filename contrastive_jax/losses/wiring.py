@@ -27,11 +27,6 @@ class Matrix(NamedTuple):
     branch: str
     sides: int = 2
 
-    @property
-    def differentiated(self) -> bool:
-        """Whether a gradient goes through it."""
-        return self.sides > 0
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlainLoss:

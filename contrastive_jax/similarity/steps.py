@@ -74,7 +74,7 @@ def no_mean(n: int, dtype) -> Mean:
 
 
 def no_best(n: int, k: int, dtype) -> Best:
-    return Best(jnp.full((n, k), -jnp.inf, dtype), jnp.full((n, k), jnp.iinfo(jnp.int32).max))
+    return Best(jnp.full((n, k), -jnp.inf, dtype), jnp.full((n, k), jnp.iinfo(jnp.int32).max, jnp.int32))
 
 
 def shifted_sums(problem: Problem, shared, shift, keeps: bool):

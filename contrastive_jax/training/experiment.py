@@ -135,14 +135,9 @@ class Experiment:
         placed = {
             part: shardings(axes, getattr(shapes, part), self.mesh) for part, axes in self.state_axes.items()
         }
-        opt_state = optax.tree_utils.tree_map_params(
-            self.optimizer,
-            lambda _, sharding: sharding,
-            shapes.opt_state,
-            self.trainable.split(placed["params"])[0],
-            transform_non_params=lambda _: replicated(self.mesh),
-        )
         everywhere = replicated(self.mesh)
+        trained = (self.trainable.split(tree)[0] for tree in (shapes.params, placed["params"]))
+        opt_state = optimizer.moment_shardings(self.optimizer, shapes.opt_state, *trained, everywhere)
         all_shardings = TrainState(step=everywhere, opt_state=opt_state, key=everywhere, **placed)
         return jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),

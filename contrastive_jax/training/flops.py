@@ -22,7 +22,8 @@ class Work(NamedTuple):
 
     encoders: of the encoders that have something to train, forward, for the whole batch; frozen_encoders: of
     the others, and of teachers with their heads; heads: likewise; matrices: one product of each similarity
-    matrix that a loss needs a gradient through; constant_matrices: of those without one.
+    matrix that a loss needs a gradient through; constant_matrices: of those without one. A matrix with a
+    gradient on one side is half of each.
     """
 
     encoders: float
@@ -91,7 +92,7 @@ def work(
         }
     matrices = [m for loss in losses.values() for m in loss.matrices(batch_size, sizes)]
     products = [2.0 * m.rows * m.columns * widths[m.branch] for m in matrices]
-    with_gradient = sum(p for p, m in zip(products, matrices) if m.differentiated)
+    with_gradient = sum(p * m.sides / 2 for p, m in zip(products, matrices))
     return Work(encoders, heads, with_gradient, sum(products) - with_gradient, frozen)
 
 

@@ -62,7 +62,7 @@ def test_hard_equals_the_definition(seed):
     def loss(rows, columns, scale, engine):
         return hard_contrastive(rows, columns, scale=scale, engine=engine, **problem.keywords)
 
-    is_the_same(loss, definition, (*problem.pair, 4.0), problem.mesh, rtol=1e-8, block=(64, 5))
+    is_the_same(loss, definition, (*problem.pair, 4.0), problem.mesh, rtol=1e-8, block=(3, 5))
 
 
 @random_cases
@@ -79,7 +79,7 @@ def test_simple_equals_the_definition(seed):
     def loss(rows, columns, repulsion, engine):
         return simple_contrastive(rows, columns, repulsion=repulsion, engine=engine, **problem.keywords)
 
-    is_the_same(loss, definition, (*problem.pair, 0.6), problem.mesh, rtol=1e-8, block=(64, 5))
+    is_the_same(loss, definition, (*problem.pair, 0.6), problem.mesh, rtol=1e-8, block=(3, 5))
 
 
 def test_all_negatives_are_the_ordinary_loss():

@@ -14,9 +14,9 @@ from contrastive_jax.configuration import beside
 pictures = beside(__file__, "pictures.py")
 
 
-def parsed(arg: str, *ablations: str) -> ConfigDict:
+def parsed(arg: str, *ablations: str, **more) -> ConfigDict:
     """The arguments of a config; ablations: the values that `ablation` may have beside `untrained`."""
-    return pictures.parsed(arg, *ablations, "untrained")
+    return pictures.parsed(arg, *ablations, "untrained", **more)
 
 
 def config(
