@@ -49,7 +49,7 @@ def part(source: Source, text: str) -> Drawn:
     low, high = [_number(bound) for bound in bounds] if len(bounds) == 2 else (math.nan, math.nan)
     if not field or not 0 <= low < high <= 1:
         raise InputError(f"option part={text!r}: give FIELD:LOW:HIGH, two ascending numbers from 0 to 1")
-    keep = [low <= _place(value) < high for value in _column(source, field, "part")]
+    keep = [low <= _place(field, value) < high for value in _column(source, field, "part")]
     return Drawn(source, f"part={text}", np.packbits(np.array(keep, bool)))
 
 
@@ -126,9 +126,10 @@ def _in_a_ring(count: int, share: float) -> Int64[np.ndarray, " n"]:
     return found
 
 
-def _place(value: Any) -> float:
+def _place(field: str, value: Any) -> float:
     value = value.item() if isinstance(value, np.generic) else value
-    return int(hashlib.sha256(str(value).encode()).hexdigest()[:8], 16) / 2**32
+    # With the field's name: data sets are often divided already by a hash of the bare value.
+    return int(hashlib.sha256(f"{field}={value}".encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _number(text: str) -> float:

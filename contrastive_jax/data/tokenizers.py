@@ -152,7 +152,7 @@ class Tokenizer:
     def __init__(self, vocabulary: Vocabulary, specials: Specials) -> None:
         self._vocabulary, self._specials = vocabulary, specials
         self.begin, self.end, self.padding = specials.begin, specials.end, specials.padding
-        self._encoded: dict[tuple[str, int], np.ndarray] = {}
+        self._own: dict[tuple[str, int], np.ndarray] = {}
 
     def __reduce__(self) -> tuple:
         return Tokenizer, (self._vocabulary, self._specials)
@@ -188,17 +188,17 @@ class Tokenizer:
             text: any string.
             length: ids wanted, begin and end included.
         """
-        encoded = self._encoded.get((text, length))
-        if encoded is None:
-            encoded = self.framed(self._vocabulary.ids(text), length)
-            encoded.setflags(write=False)
-            if len(self._encoded) < _CACHED_STRINGS:
-                self._encoded[text, length] = encoded
-        return encoded
+        return self.framed(self.own(text, length), length)
 
     def own(self, text: str, length: int) -> Int32[np.ndarray, " n"]:
-        """The text's own tokens, as many of them as `encode` has room for."""
-        return np.array(self._vocabulary.ids(text)[: self._room(length)], np.int32)
+        """The text's own tokens, as many of them as `encode` has room for; not to be written to."""
+        own = self._own.get((text, length))
+        if own is None:
+            own = np.array(self._vocabulary.ids(text)[: self._room(length)], np.int32)
+            own.setflags(write=False)
+            if len(self._own) < _CACHED_STRINGS:
+                self._own[text, length] = own
+        return own
 
     def framed(self, own: Sequence[int], length: int) -> Int32[np.ndarray, " length"]:
         """`begin` own tokens `end`, padded, or with their own tokens cut to fit."""

@@ -69,7 +69,7 @@ class Matryoshka(PlainLoss):
     @property
     def mixed_branch(self) -> str | None:
         """That of the loss, None where it has none."""
-        return getattr(self.loss, "mixed_branch", None)
+        return self.loss.mixed_branch
 
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         """Those of the loss, as often as there are widths; they are counted as if no width were cut."""

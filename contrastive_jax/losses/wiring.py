@@ -30,9 +30,17 @@ class Matrix(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PlainLoss:
-    """What all losses share; those that learn nothing and compare no pairs need no more."""
+    """What all losses share; those that learn nothing and compare no pairs need no more.
+
+    fewest: examples of a record that `views` must give in all; widths: numbers that every embedding has at
+    least; mixed_branch: the one whose partners and share it reads.
+    """
 
     weight: float = 1.0
+
+    fewest: ClassVar[int] = 0
+    widths: ClassVar[int] = 0
+    mixed_branch: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         if self.weight < 0:

@@ -115,22 +115,23 @@ def check_loss(where: str, loss: Any, graph: Graph) -> None:
     for memory in loss.memories:
         if memory not in graph.memory:
             raise InputError(f"{where}.memory: {memory!r} is unknown; {nearest(memory, graph.memory)}")
-    if fewest := getattr(loss, "fewest", 0):
+    if loss.fewest:
         views = [graph.branches[name.partition(".")[0]].view for name in loss.views]
-        if sum(graph.counts.get(view, 1) for view in views) < fewest:
+        if sum(graph.counts.get(view, 1) for view in views) < loss.fewest:
             raise InputError(
-                f"{where}.views={loss.views}: it compares at least {fewest} examples of a record; name more "
-                "branches, or one whose view has a count"
+                f"{where}.views={loss.views}: it compares at least {loss.fewest} examples of a record; "
+                "name more branches, or one whose view has a count"
             )
-    mixing = getattr(loss, "mixed_branch", None)
+    mixing = loss.mixed_branch
     if mixing is not None and graph.branches[mixing.partition(".")[0]].mix is None:
         raise InputError(
             f"{where}: branch {mixing!r} mixes nothing; set config.branches.{mixing}.mix to a view"
         )
-    if (needed := getattr(loss, "widths", 0)) > 0:
-        for branch in loss.branches:
-            if (width := graph.width(branch)) < needed:
-                raise InputError(f"{where}.dims: {needed} is beyond the {width} numbers of branch {branch!r}")
+    for branch in loss.branches if loss.widths else ():
+        if (width := graph.width(branch)) < loss.widths:
+            raise InputError(
+                f"{where}.dims: {loss.widths} is beyond branch {branch!r}, which has {width} numbers"
+            )
 
 
 def check_memory(config: Config, graph: Graph, shards: int) -> None:
