@@ -30,7 +30,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "quarter", "clean", "smoothing")
-    config = pairs.config(arg, pairs.GLYPHS)
+    config = pairs.config(arg, pairs.GLYPHS, steps=300)
     if not arg.paper:
         drawn = {"quarter": "?part=text:0:0.25", "clean": ""}.get(arg.ablation, "?exchange=text:0.25")
         config.data.source += drawn

@@ -3,8 +3,9 @@ among the batch and four queues of earlier ones (Shi et al. 2022, 2204.03293).
 
 Of functions of the packages that are installed, with packages held out whole. So figures depend on what is
 installed. Tokens are masked at random; the paper's further views, by the types of a parser's tokens, are
-left out. Arguments: see shared/texts.py; ablation=in_batch, the two of the batch alone; ablation=queues and
-ablation=masking, that alone.
+left out. The paper starts from UniXcoder; here a run begins with ablation=in_batch, the two directions of
+the batch alone, and first=WORKDIR goes on from it: from nothing the encoder changes so fast that queues
+make it collapse. Other arguments: see shared/texts.py; ablation=queues and ablation=masking, that alone.
 """
 
 from ml_collections import ConfigDict
@@ -20,21 +21,22 @@ CHECK = dict(
         "TF-IDF of letters": "functions/tfidf_characters/MRR",
     },
     arms={
-        "CoCoSoDa": "",
-        "queues alone": "ablation=queues",
-        "masked copies alone": "ablation=masking",
-        "in batch": "ablation=in_batch",
+        "CoCoSoDa": ("ablation=in_batch", "first={0}"),
+        "queues alone": ("ablation=in_batch", "first={0},ablation=queues"),
+        "masked copies alone": ("ablation=in_batch", "first={0},ablation=masking"),
+        "in batch": ("ablation=in_batch", "first={0},ablation=in_batch"),
         "no training": "ablation=untrained",
     },
 )
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    arg = texts.parsed(arg, "in_batch", "queues", "masking")
+    arg = texts.parsed(arg, "in_batch", "queues", "masking", first="")
     queues, masking = (arg.ablation not in ("in_batch", other) for other in ("masking", "queues"))
     lengths = dict(code=256 if arg.paper else 64, docstring=128 if arg.paper else 32)
     views = {name: dict(kind="text", field=name, length=length) for name, length in lengths.items()}
-    source = f"jsonl:{arg.data}/code_search_net/*.jsonl" if arg.paper else "docstrings:train"
+    own = "docstrings:train?part=key:0:0.25"  # each of them several times
+    source = f"jsonl:{arg.data}/code_search_net/*.jsonl" if arg.paper else own
     config = texts.config(arg, source, views, 300, 128, tokenizer=dict(identifiers=True, mask=True))
     config.branches = {name: dict(view=name, encoder="text") for name in lengths}
     pairs = [("code", "docstring"), ("docstring", "code")]
@@ -46,7 +48,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.branches.update(copies)
         pairs += [(one, f"masked_{other}") for one in lengths for other in lengths]
     if queues:
-        size = 8 * config.batch_size
+        size = (8 if arg.paper else 2) * config.batch_size
         config.memory = {
             f"earlier_{name}": dict(kind="queue", branch=name, size=size) for name in config.branches
         }
@@ -56,6 +58,9 @@ def get_config(arg: str = "") -> ConfigDict:
         )
         for one, other in pairs
     }
+    if arg.first:
+        texts.start_from(config, arg.first)
+        config.optimizer.learning_rate /= 10
     if arg.paper:
         config.steps, config.batch_size = 100_000, 128
         config.data.sampler = dict(kind="mixture", field="language", alpha=0.7)

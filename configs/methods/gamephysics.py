@@ -27,7 +27,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "untrained")
-    config = pairs.config(arg, pairs.EMOJI, steps=200)
+    config = pairs.config(arg, pairs.EMOJI, steps=500)
     prompts = ("a photo of a {}", "a picture of the {}", "{}")
     test = pairs.source(arg, pairs.EMOJI, "test")
     if not arg.paper:

@@ -29,10 +29,10 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "random", "pool", cap=2)
-    config = pairs.config(arg, pairs.EMOJI, steps=250)
+    config = pairs.config(arg, pairs.EMOJI, steps=200)
     field = config.data.views.text.get("field", "text")
     cap = 20_000 if arg.paper else arg.cap
-    drawn = {"random": "?part=key:0:0.483", "pool": ""}.get(arg.ablation, f"?balance={field}:{cap}")
+    drawn = {"random": "?part=key:0:0.487", "pool": ""}.get(arg.ablation, f"?balance={field}:{cap}")
     config.data.source += drawn
     config.losses = dict(clip=pairs.pair(arg, pairs.EMOJI, kind="softmax", scale=10.0))
     if arg.paper:

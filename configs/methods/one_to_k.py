@@ -36,7 +36,7 @@ def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "one", "each")
     languages = OF_THE_PAPER if arg.paper else LANGUAGES
     field = "text.{}" if arg.paper else "tts.{}"
-    config = pairs.config(arg, pairs.EMOJI, steps=250)
+    config = pairs.config(arg, pairs.EMOJI, steps=200)
     view = pairs.text(arg, pairs.EMOJI)
     fields = [field.format(language) for language in languages]
     config.data.views = dict(

@@ -28,7 +28,7 @@ CHECK = dict(
 TASKS = dict(
     ict="rename=sentences:asked,sentences:answer",
     bfs="rename=lead:asked,passage:answer",
-    wlp="keep=linked&rename=linked:asked,passage:answer",
+    wlp="keep=linked&part=key:0:0.1&rename=linked:asked,passage:answer",
 )
 
 

@@ -28,7 +28,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "softmax", batch=128)
-    config = pairs.config(arg, pairs.GLYPHS, batch_size=arg.batch)
+    config = pairs.config(arg, pairs.GLYPHS, steps=300, batch_size=arg.batch)
     kind = dict(kind="softmax", scale=10.0) if arg.ablation else dict(kind="sigmoid", scale=10.0, bias=-10.0)
     config.losses = dict(pairs=pairs.pair(arg, pairs.GLYPHS, **kind))
     if arg.paper:

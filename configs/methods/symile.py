@@ -22,8 +22,8 @@ CHECK = dict(
     arms={
         "Symile": "",
         "pairwise CLIP": "ablation=pairwise",
-        "Symile, 30 % missing": "missing=0.3",
-        "pairwise CLIP, 30 % missing": "ablation=pairwise,missing=0.3",
+        "Symile, 10 % missing": "missing=0.1",
+        "pairwise CLIP, 10 % missing": "ablation=pairwise,missing=0.1",
     },
     seeds=3,
 )
@@ -31,7 +31,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "pairwise", missing=0.0)
-    config = pairs.config(arg, pairs.EMOJI, steps=600, batch_size=256)
+    config = pairs.config(arg, pairs.EMOJI, steps=400, batch_size=256)
     names = ("image", "other", "text")
     absent = dict(missing=arg.missing)
     if arg.paper:
@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
         digit, word = dict(kind="glyph", size=8), dict(kind="text", field="sum_name", length=8)
         digit.update(shift=0, **absent)
         config.data.views = dict(image=digit, other=dict(digit, field="other"), text=dict(word, **absent))
-        tower = dict(config.encoders.image, stride=1, width=8 if arg.small else 16)
+        tower = dict(config.encoders.image, stride=1, width=8)
         text = dict(config.encoders.text, length=8, depth=1)
         config.encoders = dict(image=tower, other=dict(tower), text=text)
     config.heads = {name: dict(kind="linear", features=pairs.features(arg)) for name in names}

@@ -42,14 +42,13 @@ def get_config(arg: str = "") -> ConfigDict:
         negatives = dict(negatives="negative")
     config = texts.config(arg, labelled(arg) if arg.stage == 2 else weak(arg), views, STEPS, 128)
     if arg.stage == 1:
-        config.data.sampler = dict(kind="mixture" if arg.ablation == "mixed" else "homogeneous", alpha=0.5)
+        config.data.sampler = dict(kind="mixture" if arg.ablation == "mixed" else "homogeneous", alpha=0.0)
     config.branches = {name: dict(view=name, encoder="text") for name in views}
     config.losses = dict(match=texts.softmax("query", "document", **negatives))
     if arg.ablation == "supervised":
         config.steps = 2 * config.steps
     if arg.first:
-        config.init_from = dict(text=dict(path=arg.first))
-        config.data.tokenizer = dict(kind="file", path=f"{arg.first}/tokenizer.json")
+        texts.start_from(config, arg.first)
     if arg.paper:
         config.losses.match.scale = 100.0
         config.steps, config.batch_size = (20_000, 32_768) if arg.stage == 1 else (10_000, 256)

@@ -34,7 +34,11 @@ METHODS = f"{CONFIGS}/methods"
         ("supcon", "losses.supcon.labels=lable", ("config.losses.supcon", "no field 'lable'", "label")),
         ("simclr", "data.views.a.field=picture", ("config.data.views.a.field", "no field 'picture'")),
         ("clip_reident", "batch_size=968", ("batch_size=968", "964 values of class_name")),
-        ("clip_reident", "data.sampler.group=class", ("sampler.group='class' is no field", "did you mean class_name?")),
+        (
+            "clip_reident",
+            "data.sampler.group=class",
+            ("sampler.group='class' is no field", "did you mean class_name?"),
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

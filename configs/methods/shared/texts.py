@@ -25,7 +25,7 @@ def config(
     views: dict,
     steps: int,
     batch_size: int,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 5e-3,
     tokenizer: dict | None = None,
     **encoder,
 ) -> ConfigDict:
@@ -51,6 +51,12 @@ def config(
     if arg.ablation == "untrained":
         config.steps, config.optimizer.learning_rate = 1, 1e-9
     return config
+
+
+def start_from(config: ConfigDict, workdir: str) -> None:
+    """Goes on with the encoder and the word pieces of another run."""
+    config.init_from = dict(text=dict(path=workdir))
+    config.data.tokenizer = dict(kind="file", path=f"{workdir}/tokenizer.json")
 
 
 def width(config: ConfigDict) -> int:
