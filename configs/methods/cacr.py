@@ -1,8 +1,8 @@
 """CACR: far positives are pulled more than near ones, near negatives are pushed more than far ones.
 
 Source: Zheng et al. 2021, arXiv 2105.03746. Four views a picture, of a long tail of CIFAR-10: there are a
-hundred times fewer pictures of the rarest class. Arguments: see shared/pictures.py; ablation=infonce (the same
-views, all of a picture each other's positives) or untrained.
+hundred times fewer pictures of the rarest class. Arguments: see shared/pictures.py; ablation=infonce (the
+same views, all of a picture each other's positives) or untrained.
 """
 
 from ml_collections import ConfigDict

@@ -1,5 +1,5 @@
 """CLIP x GamePhysics: videos are found by a sentence from the embeddings of their frames in a CLIP that is
-not trained for it, by the best frame, by votes of the best frames of all, or by their mean (Taesiri et al. 2022,
+not trained for it, by the best frame, by votes of the best of all, or by their mean (Taesiri et al. 2022,
 2203.11096). Here a small CLIP learns pictures with the names of their classes, and videos are bags of twenty
 held-out pictures, of which one, or ten, show what is asked for. The paper trains nothing: give weights of
 another library with init_from.

@@ -1,7 +1,7 @@
 """MoCo v2: a view finds its twin, seen by a slowly moving teacher, among a queue of earlier keys.
 
 Sources: Chen et al. 2020, arXiv 2003.04297; He et al. 2019, arXiv 1911.05722. Arguments: see
-shared/pictures.py; ablation=no_momentum (m = 0: the teacher is the network itself) or short_queue (one batch).
+shared/pictures.py; ablation=no_momentum (m = 0: the teacher is the network itself) or short_queue (a batch).
 """
 
 from ml_collections import ConfigDict

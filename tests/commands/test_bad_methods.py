@@ -1,4 +1,4 @@
-"""What the command makes of a method that is wired wrongly: a line that names the key, and nothing is made."""
+"""What the command makes of a method that is wired wrongly: one line with its key, and nothing is made."""
 
 import pytest
 from refusals import CONFIGS, refused
