@@ -38,11 +38,10 @@ def get_config(arg: str = "") -> ConfigDict:
     if arg.task == "ict":
         text = dict(text, field="sentences", together="cloze")
         views = dict(query=text, key=dict(text, rest=True))
-    files = [f"retrieval/{name}/corpus.jsonl" for name in SETS]
-    files += [f"running_text/{name}_train.jsonl.gz" for name in ("wikitext2", "books")]
-    own = " + ".join(f"jsonl:{arg.data}/{file}?passages=256" for file in files)
+    own = " + ".join(f"jsonl:{arg.data}/retrieval/{name}/corpus.jsonl?passages=256" for name in SETS)
     source = f"jsonl:{arg.data}/wikipedia_and_ccnet/*.jsonl?passages=256" if arg.paper else own
     config = texts.config(arg, source, views, 300, 64)
+    config.data.sampler = dict(kind="homogeneous")  # else the collection alone tells texts apart
     scale = 20.0 if arg.paper else 20.0 / texts.width(config)
     config.branches = {name: dict(view=name, encoder="text", normalize=False) for name in views}
     if arg.ablation == "in_batch":
@@ -60,6 +59,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.optimizer.learning_rate /= 10
     if arg.paper:
         config.steps, config.batch_size = 500_000, 2048
+        config.data.sampler = dict(kind="permutation")
         config.optimizer = texts.adamw(5e-5, warmup=0.04)
     config.evaluation = dict(evaluators={name: texts.search(arg, name, "query", "query") for name in SETS})
     return config

@@ -27,7 +27,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "clip")
-    config = pairs.config(arg, pairs.EMOJI, steps=300)
+    config = pairs.config(arg, pairs.EMOJI, steps=500)
     people = f"webdataset:{arg.data}/emoji_noto_multilingual/*.tar?where=skin_tone:true&part=key:"
     if not arg.paper:
         config.data.source = people + "0:0.7"

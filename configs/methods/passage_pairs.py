@@ -28,29 +28,28 @@ CHECK = dict(
 TASKS = dict(
     ict="rename=sentences:asked,sentences:answer",
     bfs="rename=lead:asked,passage:answer",
-    wlp="keep=linked&part=key:0:0.1&rename=linked:asked,passage:answer",
+    wlp="keep=linked&rename=linked:asked,passage:answer",
 )
 
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = texts.parsed(arg, *TASKS)
-    pages = "wikipedia" if arg.paper else "running_text/{wikitext2,factbook}_train"
-    pages = f"jsonl:{arg.data}/{pages}.jsonl.gz?passages=128"
     tasks = [arg.ablation] if arg.ablation in TASKS else list(TASKS)
-    source = " + ".join(f"{pages}&{TASKS[task]}" for task in tasks)
+    pages = ["wikipedia"] if arg.paper else [f"running_text/{name}_train" for name in HELD_OUT]
+    source = " + ".join(passages(f"{arg.data}/{name}", task) for task in tasks for name in pages)
     pair = dict(kind="text", together="task")
     views = dict(
         query=dict(pair, field="asked", length=64 if arg.paper else 32),
         document=dict(pair, field="title", also=("answer",), rest=True, length=288 if arg.paper else 96),
     )
     config = texts.config(arg, source, views, 300, 64)
-    if len(tasks) > 1:
-        config.data.sampler = dict(kind="mixture", alpha=0.0)
+    config.data.sampler = dict(kind="homogeneous", alpha=0.0)  # a task and a kind of page by itself
     config.branches = {name: dict(view=name, encoder="text") for name in views}
     config.losses = dict(search=texts.softmax("query", "document", ignore="document"))
     if arg.paper:
         _two_towers(config)
         config.losses.search = texts.softmax("query", "document", scale=1.0)
+        config.data.sampler = dict(kind="mixture", alpha=0.0)
         config.steps, config.batch_size = 100_000, 8192
         config.optimizer = texts.adamw(1e-4, warmup=0.1)
     words = dict(query_words=24, document_words=80)
@@ -62,6 +61,12 @@ def get_config(arg: str = "") -> ConfigDict:
         }
     )
     return config
+
+
+def passages(path: str, task: str) -> str:
+    """The pairs of a task; a tenth of the Factbook's links, for its pages name all their neighbours."""
+    fewer = "part=key:0:0.1&" if "factbook" in path and task == "wlp" else ""
+    return f"jsonl:{path}.jsonl.gz?passages=128&{fewer}{TASKS[task]}"
 
 
 def _two_towers(config: ConfigDict) -> None:

@@ -67,6 +67,7 @@ def test_a_plan_for_virtual_devices_as_json(in_process, monkeypatch):
 OUT_OF_CORE = ["--config.mode=out_of_core", "--config.microbatch=8", "--config.losses.clip.label_smoothing=0"]
 
 
+@pytest.mark.slow
 def test_a_table_for_people(in_process, monkeypatch):
     """Also of several programs."""
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

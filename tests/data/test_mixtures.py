@@ -19,6 +19,9 @@ class Labels:
     def __len__(self):
         return len(self._labels)
 
+    def __getitem__(self, index):
+        return {"source": self._labels[index]}
+
     def column(self, name):
         if name != "source":
             raise KeyError(name)

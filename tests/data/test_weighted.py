@@ -95,6 +95,9 @@ def test_a_batch_may_be_larger_than_the_source():
 )
 def test_bad_weights(sampler, columns, words):
     class Known(Fields):
+        def __getitem__(self, index):
+            return {name: values[index] for name, values in self._columns.items()}
+
         def column(self, name):
             if name not in self._columns:
                 raise KeyError(name)

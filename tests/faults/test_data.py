@@ -6,9 +6,9 @@ import signal
 
 import pytest
 from PIL import Image
-from runs import ended, gone, lines, message, steps, until, untimed, workers
 
 from contrastive_jax.data.glyphs import Glyphs
+from runs import ended, gone, lines, message, steps, until, untimed, workers
 
 pytestmark = pytest.mark.command
 TINY = ("steps=12", "checkpoint.every=4", "encoders.text.depth=1", "logging.tensorboard=False")
@@ -68,6 +68,7 @@ def test_such_a_source_at_a_share_that_allows_it(tmp_path, command, pictures):
     assert untimed(killed) == untimed(straight)
 
 
+@pytest.mark.slow
 def test_a_record_that_never_comes(tmp_path, command, pictures):
     """A pipe in the place of a picture, as a dead network drive would be: it opens when somebody writes."""
     config, workdir = pictures(), tmp_path / "run"

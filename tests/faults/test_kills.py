@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from runs import TINY, Command, evaluating, experiment, gone, lines, steps, until, untimed
 
 from contrastive_jax.training.checkpoint import Checkpoints
+from runs import TINY, Command, evaluating, experiment, gone, lines, steps, until, untimed
 
 pytestmark = pytest.mark.command
 
@@ -24,6 +24,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 def test_at_every_kind_of_moment(tmp_path, command, undisturbed):
     """In the order of MOMENTS, one kill a start, always the same command."""
     workdir, cache = tmp_path / "run", tmp_path / "cache"

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+
 from runs import TINY, lines, message, steps
 
 pytestmark = pytest.mark.command
@@ -15,6 +16,7 @@ TOO_FAST = (
 )
 
 
+@pytest.mark.slow
 def test_it_is_named_and_nothing_of_it_is_kept(tmp_path, command):
     """The same command ends in the same way, from the last good checkpoint."""
     workdir = tmp_path / "run"

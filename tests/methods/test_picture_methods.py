@@ -46,7 +46,9 @@ def test_a_teacher_without_momentum_is_the_network_itself():
         jax.tree.map(np.testing.assert_array_equal, state.teachers["key"][part], state.params[part])
 
 
-@pytest.mark.parametrize("name", ["byol", "simsiam", "directpred"])
+@pytest.mark.parametrize(
+    "name", ["byol", *(pytest.param(name, marks=pytest.mark.slow) for name in ("simsiam", "directpred"))]
+)
 def test_losses_without_negatives_lie_between_their_bounds(name):
     """2 - 2 cos of each direction; the projector hears of it through the predictor's side alone."""
     run = method(name, "small")

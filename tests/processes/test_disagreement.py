@@ -20,6 +20,7 @@ def test_another_config(start, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_another_version(start, tmp_path):
     """The second process imports a copy of the package that calls itself another version."""
     import contrastive_jax
@@ -37,6 +38,7 @@ def test_another_version(start, tmp_path):
     assert (first.end()[0], second.end()[0]) == ([2], [2])
 
 
+@pytest.mark.slow
 def test_another_folder(start, tmp_path):
     codes, said = start(tmp_path / "run", 2, own={1: ["--workdir", str(tmp_path / "elsewhere")]}).end()
     assert codes == [2, 2]

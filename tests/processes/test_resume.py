@@ -102,6 +102,7 @@ def test_out_of_core_in_two_processes(start, tmp_path):
         assert losses(several)[step] == pytest.approx(wanted, rel=1e-5), step
 
 
+@pytest.mark.slow
 def test_broken_records_of_all_processes_are_counted(start, tmp_path):
     """...and every process goes on with the same other record."""
     rng = np.random.default_rng(0)

@@ -40,10 +40,11 @@ def plain():
     ("devices", "settings"),
     [
         (8, {"mesh__fsdp": 2, "mesh__tensor": 2, "microbatch": 2}),
-        pytest.param(8, {}, marks=pytest.mark.slow),
-        pytest.param(1, {"microbatch": 4}, marks=pytest.mark.slow),
+        (8, {}),
+        (1, {"microbatch": 4}),
     ],
 )
+@pytest.mark.slow  # tests/methods has three methods on meshes and in microbatches
 def test_meshes_and_microbatches_change_nothing(plain, devices, settings):
     """Batch statistics are of the whole batch, queues of all its embeddings, teachers follow everywhere."""
     losses, state = after(of_file(CONFIG, devices, **settings))

@@ -114,7 +114,7 @@ def test_the_gradient_is_that_of_the_batch_in_core(reference, devices, microbatc
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("glyphs.py:small", mixing),
+        pytest.param("glyphs.py:small", mixing, marks=pytest.mark.slow),  # test_graph.py has such heads
         pytest.param("glyphs_faces.py:small", lambda run: run, marks=pytest.mark.slow),
         pytest.param("glyphs.py:small,loss=sigmoid", lambda run: run, marks=pytest.mark.slow),
     ],
