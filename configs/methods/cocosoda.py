@@ -37,7 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
     views = {name: dict(kind="text", field=name, length=length) for name, length in lengths.items()}
     own = "docstrings:train?part=key:0:0.25"  # each of them several times
     source = f"jsonl:{arg.data}/code_search_net/*.jsonl" if arg.paper else own
-    config = texts.config(arg, source, views, 300, 128, tokenizer=dict(identifiers=True, mask=True))
+    config = texts.config(arg, source, views, 200, 128, tokenizer=dict(identifiers=True, mask=True))
     config.branches = {name: dict(view=name, encoder="text") for name in lengths}
     pairs = [("code", "docstring"), ("docstring", "code")]
     if masking:

@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.losses = dict(contriever=dict(moco, scale=scale))
     if arg.first:
         texts.start_from(config, arg.first)
-        config.optimizer.learning_rate /= 10
+        config.optimizer.learning_rate = 2e-3
     if arg.paper:
         config.steps, config.batch_size = 500_000, 2048
         config.data.sampler = dict(kind="permutation")
