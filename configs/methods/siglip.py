@@ -1,8 +1,13 @@
 """SigLIP: whether each picture and each text of a batch belong together is a question of its own, answered by
 a logistic regression, in place of a softmax over the batch (Zhai et al. 2023, 2303.15343).
 
+The bias begins where the loss expects one right text in a batch, -log(batch - 1): about the paper's -10 for
+the paper's batch.
+
 Arguments: see shared/pairs.py; batch, examples a step; ablation=softmax, CLIP's loss.
 """
+
+import math
 
 from ml_collections import ConfigDict
 
@@ -29,7 +34,8 @@ CHECK = dict(
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "softmax", batch=128)
     config = pairs.config(arg, pairs.GLYPHS, steps=300, batch_size=arg.batch)
-    kind = dict(kind="softmax", scale=10.0) if arg.ablation else dict(kind="sigmoid", scale=10.0, bias=-10.0)
+    bias = -10.0 if arg.paper else -math.log(config.batch_size - 1)
+    kind = dict(kind="softmax", scale=10.0) if arg.ablation else dict(kind="sigmoid", scale=10.0, bias=bias)
     config.losses = dict(pairs=pairs.pair(arg, pairs.GLYPHS, **kind))
     if arg.paper:
         config.steps, config.batch_size = 107_000, 32_768

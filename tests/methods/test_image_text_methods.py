@@ -95,11 +95,11 @@ def test_one_to_k_of_equal_texts_is_clip_of_each_and_log_k():
 
 
 def test_a_quarter_of_aligns_names_are_wrong():
-    noisy, clean = method("align").source, method("align", "ablation=clean").source
+    noisy, clean = method("align").source, method("align", "wrong=0").source
     wrong = np.array(noisy.column("text")) != np.array(clean.column("text"))
     assert wrong.mean() == pytest.approx(0.25, abs=0.01)
     assert sorted(noisy.column("text")) == sorted(clean.column("text"))
-    assert len(method("align", "ablation=quarter").source) / len(clean) == pytest.approx(0.25, abs=0.03)
+    assert len(method("align", "share=0.25,wrong=0").source) / len(clean) == pytest.approx(0.25, abs=0.01)
 
 
 def test_lit_leaves_the_picture_tower_bit_for_bit(tmp_path):
