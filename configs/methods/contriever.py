@@ -27,6 +27,7 @@ CHECK = dict(
         "no training": "ablation=untrained",
     },
     seeds=3,
+    once=("inverse cloze", "in batch", "no training"),
 )
 
 

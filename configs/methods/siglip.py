@@ -28,6 +28,7 @@ CHECK = dict(
         "softmax, batch 16": "ablation=softmax,batch=16",
     },
     seeds=3,
+    once=("SigLIP, batch 16", "softmax, batch 16"),
 )
 
 

@@ -19,6 +19,7 @@ CHECK = dict(
     },
     arms={"SimCSE": "", "no dropout": "ablation=no_dropout", "no training": "ablation=untrained"},
     seeds=3,
+    once=("no training",),
 )
 
 

@@ -21,6 +21,7 @@ CHECK = dict(
     },
     arms={"STAR": "", "shuffled": "ablation=shuffled", "no training": "ablation=untrained"},
     seeds=3,
+    once=("no training",),
 )
 
 

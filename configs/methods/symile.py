@@ -26,6 +26,7 @@ CHECK = dict(
         "pairwise CLIP, 10 % missing": "ablation=pairwise,missing=0.1",
     },
     seeds=3,
+    once=("Symile, 10 % missing", "pairwise CLIP, 10 % missing"),
 )
 
 
