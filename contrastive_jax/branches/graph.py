@@ -10,6 +10,7 @@ any: {"teachers": {name: {"encoders", "heads"}}, "statistics": {name: ...}, "mem
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,11 @@ from contrastive_jax.branches.parts import (
     head_width,
     heads_up_to,
     named,
+    naming,
     resolved,
     vector,
 )
 from contrastive_jax.branches.teachers import Teacher
-from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key, PyTree
@@ -216,12 +217,24 @@ class Graph:
 
     def width(self, name: str) -> int:
         """The size of the embeddings of a branch or of `branch.stage`, from shapes alone."""
-        branch = self.branches[named(self, name)]
-        example = self.examples()[branch.encoder]
-        width = encoded_width(self.encoders[branch.encoder], example)
-        for head in heads_up_to(branch, name.partition(".")[2] or None):
-            width = head_width(self.heads[head], vector(width))
-        return width
+        branch, _, stage = name.partition(".")
+        return self._widths[f"{named(self, name)}.{stage or (ENCODER, *self.branches[branch].heads)[-1]}"]
+
+    @functools.cached_property
+    def _widths(self) -> dict[str, int]:
+        """The size of each stage of each branch; encoders are slow to trace, so it is done once."""
+        found, encoded = {}, {}
+        for name, branch in self.branches.items():
+            view = self.views[branch.view]
+            given = branch.encoder, view.shape, view.dtype
+            if given not in encoded:
+                example = jax.ShapeDtypeStruct((1, *view.shape), view.dtype)
+                with naming(f"config.encoders.{branch.encoder}"):
+                    encoded[given] = encoded_width(self.encoders[branch.encoder], example)
+            found[f"{name}.{ENCODER}"] = width = encoded[given]
+            for head in branch.heads:
+                found[f"{name}.{head}"] = width = head_width(self.heads[head], vector(width))
+        return found
 
     def _weights(self, model: PyTree, branch: Branch) -> PyTree:
         return model["teachers"][branch.teacher] if branch.teacher else model
@@ -242,31 +255,28 @@ class Graph:
         """The first running statistics of the heads that have any, of a teacher's apart from the branch's."""
         found = {}
         for name, branch in self.branches.items():
-            width = self.width(f"{name}.{ENCODER}") if branch.heads else 0
-            for head in branch.heads:
-                if statistics := self.heads[head].statistics(vector(width)):
+            for head, example in self._heads_of(name):
+                if statistics := self.heads[head].statistics(example):
                     found[_place(branch.teacher, head)] = statistics
-                width = head_width(self.heads[head], vector(width))
         return found
 
     def _parts(self, make) -> PyTree:
         encoders, heads = {}, {}
-        for branch in self.branches.values():
-            encoder = self.encoders[branch.encoder]
-            view = self.views[branch.view]
-            example = jax.ShapeDtypeStruct((1, *view.shape), view.dtype)
-            try:
-                if branch.encoder not in encoders:
-                    encoders[branch.encoder] = make("encoders", branch.encoder, encoder, example)
-                width = encoded_width(encoder, example)
-            except InputError as error:
-                raise InputError(f"config.encoders.{branch.encoder}: {error}") from error
-            for head_name in branch.heads:
-                head = self.heads[head_name]
-                if head_name not in heads:
-                    heads[head_name] = make("heads", head_name, head, vector(width))
-                width = head_width(head, vector(width))
+        for encoder, example in self.examples().items():
+            with naming(f"config.encoders.{encoder}"):
+                encoders[encoder] = make("encoders", encoder, self.encoders[encoder], example)
+        for branch in self.branches:
+            for head, example in self._heads_of(branch):
+                if head not in heads:
+                    heads[head] = make("heads", head, self.heads[head], example)
         return {"encoders": encoders, "heads": heads}
+
+    def _heads_of(self, name: str) -> list[tuple[str, jax.ShapeDtypeStruct]]:
+        """Each head of a branch with what it is given."""
+        heads = self.branches[name].heads
+        return [
+            (head, vector(self.width(f"{name}.{before}"))) for before, head in zip((ENCODER, *heads), heads)
+        ]
 
 
 def unit_length(z: Float[Array, "B d"]) -> Float[Array, "B d"]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -39,6 +40,15 @@ def heads_up_to(branch: Branch, stage: str | None, where: str = "stage") -> tupl
     if stage not in stages:
         raise InputError(f"{where}={stage}: its branch has no such stage; {nearest(stage, stages)}")
     return branch.heads[: stages.index(stage)]
+
+
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """An InputError inside names the key of the config, too."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def encoded_width(encoder: Any, example: jax.ShapeDtypeStruct) -> int:
@@ -134,10 +144,8 @@ def check_parts(graph: Graph) -> None:
     for name, queue in graph.memory.items():
         if name in graph.branches:
             raise InputError(f"config.memory.{name}: a branch is called so too; rename one of them")
-        try:
+        with naming(f"config.memory.{name}.branch"):
             named(graph, queue.branch)
-        except InputError as error:
-            raise InputError(f"config.memory.{name}.branch: {error}") from error
 
 
 def _check_mix(where: str, branch: Branch, graph: Graph) -> None:
