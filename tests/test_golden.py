@@ -13,6 +13,7 @@ from contrastive_jax.configuration import load
 from contrastive_jax.training.experiment import Config
 
 ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "golden"
 SPECS = [
     "glyphs.py",
     "glyphs.py:loss=sigmoid",
@@ -28,11 +29,18 @@ SPECS = [
     "clip.py:size=B/16,res=224,source=jsonl:captions.jsonl",
     "clip.py:size=L/14,res=336,held_out=jsonl:held_out.jsonl",
 ]
+SPECS += [f"methods/{file.name}:data=data" for file in sorted((ROOT / "configs" / "methods").glob("*.py"))]
+
+
+def golden(spec: str) -> Path:
+    file, _, argument = spec.partition(":")
+    place = (GOLDEN / file).with_suffix("")
+    return place.with_name(f"{place.name}-{argument}".replace(":", "-").replace("/", "").strip("-") + ".json")
 
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_the_resolved_config(spec):
-    file = ROOT / "tests" / "golden" / (spec.replace("/", "").replace(":", "-").replace(".py", "") + ".json")
+    file = golden(spec)
     resolved = json.loads(load(f"{ROOT}/configs/{spec}", [], Config).to_json())
     if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(json.dumps(resolved, indent=1, sort_keys=True) + "\n")
@@ -41,4 +49,6 @@ def test_the_resolved_config(spec):
 
 def test_every_config_has_a_golden_text():
     named = {spec.partition(":")[0] for spec in SPECS}
-    assert {file.name for file in (ROOT / "configs").glob("*.py")} == named
+    configs = ROOT / "configs"
+    files = {*configs.glob("*.py"), *configs.glob("methods/*.py")}
+    assert {str(file.relative_to(configs)) for file in files} == named
