@@ -84,7 +84,7 @@ def load(spec: str, overrides: Sequence[tuple[str, str]], schema: type) -> Confi
     Every key that the file leaves out is there with its default. Raises InputError for a file that
     cannot be used, an unknown key, or a value of the wrong type.
     """
-    config = _get_config(spec)
+    config = _apart(_get_config(spec))
     for key, text in overrides:
         if key.split(".")[-1] == "kind":
             _set(config, key, text, str)
@@ -95,6 +95,13 @@ def load(spec: str, overrides: Sequence[tuple[str, str]], schema: type) -> Confi
         _set(config, key, text, known[key])
     complete(config, schema)
     return config.lock()
+
+
+def _apart(config: ConfigDict) -> ConfigDict:
+    """The config with sections that are objects of their own: a file may have put one dictionary in two
+    places, and an override is of one of them."""
+    items = config.items(preserve_field_references=True)
+    return ConfigDict({key: _apart(v) if isinstance(v, ConfigDict) else v for key, v in items})
 
 
 def complete(config: ConfigDict, schema: Any, where: str = "") -> dict[str, Any]:
@@ -124,7 +131,7 @@ def build(config: Mapping, schema: Any, where: str = "") -> Any:
         value, inner = config[key], _schema(annotation)
         if inner is not None and value is not None:
             value = build(value, inner, f"{where}.{key}" if where else key)
-        values[key] = tuple(value) if isinstance(value, list) else value
+        values[key] = _frozen(value)
     if isinstance(schema, Named):
         return values
     constructor = schema.table[values.pop("kind")] if isinstance(schema, Kind) else schema
@@ -132,6 +139,11 @@ def build(config: Mapping, schema: Any, where: str = "") -> Any:
         return constructor(**values)
     except InputError as error:
         raise InputError(f"config.{where}: {error}" if where else str(error)) from error
+
+
+def _frozen(value: Any) -> Any:
+    """Lists, as a stored config has them, as tuples, whatever they hold."""
+    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
 
 
 def parse(text: str, annotation: Any, where: str) -> Any:

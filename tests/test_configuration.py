@@ -52,6 +52,13 @@ def test_overrides_reach_defaults_that_the_file_leaves_out():
     assert built.evaluation.evaluators["retrieval"].at == (1, 3)
 
 
+def test_an_override_is_of_one_section_alone():
+    """Two views are one dictionary in this file."""
+    spec = f"{CONFIGS}/methods/simclr.py:data=data"
+    views = load(spec, [("data.views.b.flip", "0.25")], Config).data.views
+    assert (views.a.flip, views.b.flip) == (0.5, 0.25)
+
+
 def test_a_kind_may_be_overridden():
     config = load(GLYPHS, [("heads.text.kind", "mlp"), ("heads.text.hidden", "48")], Config)
     assert build(config, Config).heads["text"].hidden == 48

@@ -46,6 +46,6 @@ def get_config(arg: str = "") -> ConfigDict:
         config.encoders.text = dict(kind="bert", size="L", vocabulary=49408, length=64, pooling="cls")
         config.heads = dict(text=dict(kind="linear", features=2048))
         config.branches.image.heads = ()
-        config.optimizer = dict(kind="lamb", learning_rate=1e-3, warmup=1 / 120, weight_decay=1e-5)
+        config.optimizer = dict(kind="lamb", learning_rate=1e-3, warmup=1 / 120, decay="linear")
     config.evaluation = pairs.evaluation(arg, pairs.GLYPHS)
     return config

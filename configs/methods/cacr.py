@@ -2,7 +2,8 @@
 
 Source: Zheng et al. 2021, arXiv 2105.03746. Four views a picture, of a long tail of CIFAR-10: there are a
 hundred times fewer pictures of the rarest class. Arguments: see shared/pictures.py; ablation=infonce (the
-same views, all of a picture each other's positives) or untrained.
+same views, all of a picture each other's positives) or untrained. With paper, the batch's own pictures are
+the negatives; the queue of the paper's largest runs is left out.
 """
 
 from ml_collections import ConfigDict

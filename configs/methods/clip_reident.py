@@ -35,8 +35,8 @@ def get_config(arg: str = "") -> ConfigDict:
     smoothing = dict(label_smoothing=0.1, scale=1 / 0.07)
     config.losses = dict(clip=dict(kind="softmax", rows="query", columns="gallery", **smoothing))
     if arg.paper:
-        tower = dict(kind="vision_transformer", size="L", patch=14, pooling="cls")
-        config.encoders = dict(image=tower)
+        config.encoders = dict(image=pictures.clip_tower("L/14"))
+        config.losses.clip.scale = 100.0  # CLIP's, where its training ended
         config.init_from = dict(image=dict(path="openai/clip-vit-large-patch14"))
         config.steps, config.batch_size = 280, 16  # 4 epochs of 1,120 players
         config.optimizer = dict(kind="adamw", learning_rate=4e-5, warmup=0.25, decay="linear")

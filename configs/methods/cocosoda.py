@@ -73,4 +73,6 @@ def get_config(arg: str = "") -> ConfigDict:
         query_text="docstring", answer_text="code", baselines=("bm25_identifiers", "tfidf_characters")
     )
     config.evaluation = dict(evaluators=dict(functions=search))
+    if arg.ablation == "untrained":
+        texts.untrained(config)
     return config

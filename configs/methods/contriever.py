@@ -33,6 +33,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = texts.parsed(arg, "in_batch", "no_momentum", task="crops", first="")
+    texts.one_of("task", arg.task, ("crops", "ict"))
     text = dict(kind="text", length=256 if arg.paper else 64)
     crop = dict(text, field="passage", span=(0.05, 0.5), deletion=0.1)
     views = dict(query=dict(crop), key=dict(crop))
@@ -63,4 +64,6 @@ def get_config(arg: str = "") -> ConfigDict:
         config.data.sampler = dict(kind="permutation")
         config.optimizer = texts.adamw(5e-5, warmup=0.04)
     config.evaluation = dict(evaluators={name: texts.search(arg, name, "query", "query") for name in SETS})
+    if arg.ablation == "untrained":
+        texts.untrained(config)
     return config

@@ -40,7 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.encoders.image.size = "B/32"
         config.losses.clip.positives = None
     if arg.ablation:
-        config.steps, config.optimizer.learning_rate = 1, 1e-9
+        pairs.untrained(config)
     videos = dict(kind="grouped_retrieval", queries="text", frames="image", templates=prompts)
     if arg.paper:
         videos.update(group="video")

@@ -28,6 +28,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "tuned", "scratch", stage="", image="")
+    pairs.one_of("stage", arg.stage, ("", "pictures"))
     config = pairs.config(arg, pairs.GLYPHS, steps=200)
     if arg.stage == "pictures":
         return pictures(arg, config)

@@ -34,7 +34,8 @@ def get_config(arg: str = "") -> ConfigDict:
     cap = 20_000 if arg.paper else arg.cap
     drawn = {"random": "?part=key:0:0.487", "pool": ""}.get(arg.ablation, f"?balance={field}:{cap}")
     config.data.source += drawn
-    config.losses = dict(clip=pairs.pair(arg, pairs.EMOJI, kind="softmax", scale=10.0))
+    scale = 1 / 0.07 if arg.paper else 10.0
+    config.losses = dict(clip=pairs.pair(arg, pairs.EMOJI, kind="softmax", scale=scale))
     if arg.paper:
         config.steps, config.batch_size = 390_625, 32_768  # 12.8 billion pairs seen
         config.encoders.image.update(size="B/32", activation="quick_gelu")

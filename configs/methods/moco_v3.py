@@ -23,7 +23,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.heads = dict(projector=pictures.mlp(arg, 256, 4096, last_norm=True))
     heads = ("projector",)
     if arg.ablation != "no_predictor":
-        config.heads.predictor = pictures.mlp(arg, 256, 4096, last_norm=True)
+        config.heads.predictor = pictures.mlp(arg, 256, 4096, last_norm=not arg.paper)
         heads = ("projector", "predictor")
     still = arg.ablation == "no_momentum"
     momentum = dict(momentum=0.0) if still else dict(momentum=0.99, final=1.0)

@@ -2,7 +2,8 @@
 that the order of words matters (Yuksekgonul et al. 2023, 2210.01936). The paper's other negatives, similar
 pictures, are there already: a person comes with every skin tone, and couples with two.
 
-Arguments: see shared/pairs.py; ablation=clip, no negatives; images, in the paper, are CLIP's fine-tuned ones.
+Arguments: see shared/pairs.py; ablation=clip, no negatives. With paper, CLIP's weights are trained on, and
+lists of words stand in for the paper's tagger: a caption with none of them is shuffled whole.
 """
 
 from ml_collections import ConfigDict
@@ -12,6 +13,17 @@ from contrastive_jax.configuration import beside
 pairs = beside(__file__, "shared/pairs.py")
 
 TONES = "light medium-light medium medium-dark dark"
+OF_COCO = (
+    "red orange yellow green blue purple pink brown black white gray silver",
+    "small large big little tall short long tiny huge old young new",
+    "man woman boy girl person child baby player",
+    "dog cat horse cow sheep bird bear elephant giraffe zebra",
+    "car bus truck train motorcycle bicycle boat plane",
+    "table bench couch chair bed desk counter",
+    "sitting standing walking riding holding eating playing lying running flying",
+    "pizza cake sandwich banana apple broccoli hot-dog donut",
+)
+CLIP = "openai/clip-vit-base-patch32"
 
 CHECK = dict(
     figures={
@@ -34,16 +46,24 @@ def get_config(arg: str = "") -> ConfigDict:
         config.data.views.text.word_dropout = 0.0
         config.encoders.image = pairs.image_tower(arg, pairs.GLYPHS)  # which knows left from right
     clip = dict(kind="softmax", rows="image", columns="text", scale=10.0)
+    kinds = OF_COCO if arg.paper else (TONES,)
     if arg.ablation != "clip":
-        config.data.views.swapped = dict(config.data.views.text, swap=(TONES,))
+        config.data.views.swapped = dict(config.data.views.text, swap=kinds)
         config.branches.swapped = dict(config.branches.text, view="swapped")
         clip["negatives"] = "swapped"
     config.losses = dict(clip=clip)
     if arg.paper:
+        config.encoders.image = pairs.pictures.clip_tower("B/32")
+        config.encoders.text.update(activation="quick_gelu", epsilon=1e-5, end=49407)
+        config.data.tokenizer = dict(kind="file", path=CLIP)
+        config.init_from = {name: dict(path=CLIP) for name in ("image", "text")}
+        config.losses.clip.scale = 100.0  # CLIP's, where its training ended
         config.steps, config.batch_size = 11_500, 512  # 5 epochs of COCO
         config.optimizer.update(learning_rate=1e-6, warmup=50 / 11_500, weight_decay=0.1)
     order = dict(kind="caption_choice", examples="image", prompts="text", perturbations=("swap",))
-    order.update(true=config.data.views.text.get("field", "text"), kinds=(tuple(TONES.split()),))
+    order.update(
+        true=config.data.views.text.get("field", "text"), kinds=tuple(tuple(kind.split()) for kind in kinds)
+    )
     config.evaluation = pairs.evaluation(arg, pairs.EMOJI, order=order)
     if not arg.paper:
         config.evaluation.source = people + "0.7:1"

@@ -47,7 +47,8 @@ def get_config(arg: str = "") -> ConfigDict:
     config.branches = dict(
         image=config.branches.image, **{name: dict(branch, view=name) for name in languages}
     )
-    clip = dict(kind="softmax", columns="image", scale=10.0)
+    scale = 1 / 0.07 if arg.paper else 10.0
+    clip = dict(kind="softmax", columns="image", scale=scale)
     if arg.ablation == "one":
         config.data.views.drawn = dict(view, field=fields[0], either=tuple(fields[1:]))
         config.branches.drawn = dict(branch, view="drawn")
@@ -55,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
     elif arg.ablation == "each":
         config.losses = {name: dict(clip, rows=name, weight=1 / len(languages)) for name in languages}
     else:
-        config.losses = dict(ccrk=dict(kind="one_to_k", image="image", views=languages, scale=10.0))
+        config.losses = dict(ccrk=dict(kind="one_to_k", image="image", views=languages, scale=scale))
     if arg.paper:
         config.steps, config.batch_size = 600_000, 128
         config.encoders.text = dict(kind="bert", size="L", vocabulary=49408, length=77, pooling="cls")

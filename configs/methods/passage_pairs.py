@@ -60,6 +60,8 @@ def get_config(arg: str = "") -> ConfigDict:
             for name in HELD_OUT
         }
     )
+    if arg.ablation == "untrained":
+        texts.untrained(config)
     return config
 
 

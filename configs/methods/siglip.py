@@ -12,6 +12,7 @@ import math
 from ml_collections import ConfigDict
 
 from contrastive_jax.configuration import beside
+from contrastive_jax.errors import InputError
 
 pairs = beside(__file__, "shared/pairs.py")
 
@@ -34,6 +35,8 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "softmax", batch=128)
+    if arg.batch < 2:
+        raise InputError(f"batch={arg.batch}: give 2 or more")
     config = pairs.config(arg, pairs.GLYPHS, steps=300, batch_size=arg.batch)
     bias = -10.0 if arg.paper else -math.log(config.batch_size - 1)
     kind = dict(kind="softmax", scale=10.0) if arg.ablation else dict(kind="sigmoid", scale=10.0, bias=bias)

@@ -43,4 +43,6 @@ def get_config(arg: str = "") -> ConfigDict:
         config.steps, config.batch_size = 1612, 512  # three epochs of 275,000 triples
         config.optimizer = texts.adamw(5e-5)
     config.evaluation = texts.similarity(arg, "anchor")
+    if arg.ablation == "untrained":
+        texts.untrained(config)
     return config

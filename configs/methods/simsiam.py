@@ -1,7 +1,8 @@
 """SimSiam: BYOL without a teacher; the gradient that does not flow into the target is what prevents collapse.
 
 Source: Chen and He 2020, arXiv 2011.10566; its loss is -cos, this is 2 - 2 cos, half as often. Arguments: see
-shared/pictures.py; ablation=no_predictor, which collapses.
+shared/pictures.py; ablation=no_predictor, which collapses. The paper's predictor keeps its learning rate;
+here all rates fall.
 """
 
 from ml_collections import ConfigDict

@@ -3,7 +3,8 @@
 
 There are too few authors here: an author is a package among those installed, a text is a function of it,
 and packages are held out whole. So figures depend on what is installed. Arguments: see shared/texts.py;
-ablation=shuffled, functions whose package is another function's.
+ablation=shuffled, functions whose package is another function's. With paper it starts from
+bert-large-uncased, a folder in data.
 """
 
 from ml_collections import ConfigDict
@@ -37,9 +38,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.branches = dict(text=dict(view="text", encoder="text", heads=("out",)))
     loss = dict(kind="supervised", views=("text",), labels=author, scale=20.0, learn_scale=False)
     config.losses = dict(star=loss)
-    if arg.paper:  # RoBERTa-large; BERT is the nearest that starts from the same folder
+    if arg.paper:
         config.steps, config.batch_size, config.data.sampler.members = 3000, 16_384, 16
-        config.encoders.text.size = "L"
+        large = f"{arg.data}/bert-large-uncased"  # in place of RoBERTa-large
+        config.encoders.text.size, config.init_from.text.path, config.data.tokenizer.path = "L", large, large
         config.heads.out.features = 1024
         config.optimizer = dict(
             kind="adafactor", learning_rate=1e-2, warmup=0.06, decay="linear", weight_decay=1e-4
@@ -52,4 +54,6 @@ def get_config(arg: str = "") -> ConfigDict:
             verification=dict(kind="verification", pairs=4000, **same),
         )
     )
+    if arg.ablation == "untrained":
+        texts.untrained(config)
     return config

@@ -36,7 +36,9 @@ def get_config(arg: str = "") -> ConfigDict:
     names = ("image", "other", "text")
     absent = dict(missing=arg.missing)
     if arg.paper:
-        config.data.views.other = dict(config.data.views.image, field="sound", **absent)
+        config.data.views.other = dict(config.data.views.image, field="sound")
+        for view in config.data.views.values():
+            view.update(absent)
         config.encoders.other = dict(config.encoders.image)
     else:
         config.data.source = "digits:train_sums"

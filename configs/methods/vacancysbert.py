@@ -48,4 +48,6 @@ def get_config(arg: str = "") -> ConfigDict:
             fields=dict(pairs, source=held_out, candidates=1000, at=(1, 5, 10), baselines=lexical)
         )
     )
+    if arg.ablation == "untrained":
+        texts.untrained(config)
     return config

@@ -31,6 +31,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = texts.parsed(arg, "mixed", "supervised", stage=1, first="", mined="")
+    texts.one_of("stage", arg.stage, (1, 2))
     length = 128 if arg.paper else 32
     views = dict(
         query=dict(kind="text", field="query", length=length, prompts=("query: {}",)),
@@ -38,7 +39,9 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     negatives = {}
     if arg.stage == 2:
-        views["negative"] = dict(views["document"], field="negatives", count=7 if arg.paper else 1)
+        views["negative"] = dict(
+            views["document"], field="negatives", count=7 if arg.paper and arg.mined else 1
+        )
         negatives = dict(negatives="negative")
     config = texts.config(arg, labelled(arg) if arg.stage == 2 else weak(arg), views, STEPS, 128)
     if arg.stage == 1:
@@ -55,6 +58,8 @@ def get_config(arg: str = "") -> ConfigDict:
         config.optimizer = texts.adamw(2e-4 if arg.stage == 1 else 2e-5, warmup=0.05)
     found = {name: texts.search(arg, name, "query", "document") for name in ("cranfield", "cacm")}
     config.evaluation = texts.similarity(arg, "query", **found)
+    if arg.ablation == "untrained":
+        texts.untrained(config)
     return config
 
 

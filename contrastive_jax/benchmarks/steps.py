@@ -44,7 +44,7 @@ def measure(experiment: Experiment, runs: int = 7) -> dict[str, Any]:
             return metrics
 
         log.info("compiling the losses alone")
-        loss = _losses_alone(experiment, batch)
+        loss = _losses_alone(experiment, batch, jax.tree.map(jnp.copy, state[0].memory))
         log.info("%d runs", runs)
         seconds = interleave({"step": clock(step), "loss": clock(loss)}, runs)
     return {
@@ -61,7 +61,7 @@ def measure(experiment: Experiment, runs: int = 7) -> dict[str, Any]:
     }
 
 
-def _losses_alone(experiment: Experiment, batch: dict[str, Any]):
+def _losses_alone(experiment: Experiment, batch: dict[str, Any], memory: dict[str, Any]):
     """A call that computes every loss and its gradients, of embeddings that no encoder made."""
     graph, mesh = experiment.graph, experiment.mesh
 
@@ -86,10 +86,9 @@ def _losses_alone(experiment: Experiment, batch: dict[str, Any]):
     for name in (name for name, branch in graph.branches.items() if branch.mix):
         partner, share = graph.mixing(jax.random.key(0), name, experiment.config.batch_size)
         fields |= {f"{name}.partner": partner, f"{name}.share": share}
-    memory = {"memory": experiment.initial_state().memory}
 
     def total(params, embedded, fields, memory):
-        seen, losses = embedded | graph.read(memory), experiment.losses.items()
+        seen, losses = embedded | graph.read({"memory": memory}), experiment.losses.items()
         values = [loss.weight * loss(params[name], seen, fields).value for name, loss in losses]
         return jnp.sum(jnp.stack(values))
 

@@ -150,7 +150,7 @@ class Graph:
         keys = self.keys(key, name, jnp.arange(len(z))) if active else None
         found, changed, final = {f"{name}.encoder": z}, {}, z
         for head in branch.heads:
-            place = _place(branch.teacher, head)
+            place = self._place(branch, head)
             z, statistics = self.heads[head].apply(
                 parts["heads"][head],
                 z,
@@ -239,6 +239,10 @@ class Graph:
     def _weights(self, model: PyTree, branch: Branch) -> PyTree:
         return model["teachers"][branch.teacher] if branch.teacher else model
 
+    def _place(self, branch: Branch, head: str) -> str:
+        """Where a head's statistics stand; a teacher that trains sees other embeddings, so it has its own."""
+        return f"{branch.teacher}.{head}" if branch.teacher and self._trains(branch) else head
+
     def _trains(self, branch: Branch) -> bool:
         return branch.teacher is None or self.teachers[branch.teacher].train
 
@@ -257,7 +261,7 @@ class Graph:
         for name, branch in self.branches.items():
             for head, example in self._heads_of(name):
                 if statistics := self.heads[head].statistics(example):
-                    found[_place(branch.teacher, head)] = statistics
+                    found[self._place(branch, head)] = statistics
         return found
 
     def _parts(self, make) -> PyTree:
@@ -288,11 +292,6 @@ def mixed(first: Array, second: Array, partner: Int[Array, " B"], share: Float[A
     """share x first + (1 - share) x second[partner], in their type; uint8 is rounded."""
     blend = share * first.astype(jnp.float32) + (1 - share) * second[partner].astype(jnp.float32)
     return (jnp.round(blend) if first.dtype == jnp.uint8 else blend).astype(first.dtype)
-
-
-def _place(teacher: str | None, head: str) -> str:
-    """Where the statistics of a head stand; a teacher sees other embeddings, so it has its own."""
-    return f"{teacher}.{head}" if teacher else head
 
 
 def _each_its_own(keys: Key[Array, " b"], count: int) -> Key[Array, "b K"]:

@@ -48,6 +48,10 @@ class Queue:
             raise InputError(
                 f"number={self.number} queues want labels=: name the batch field that tells them"
             )
+        if self.number < 2 and self.labels is not None:
+            raise InputError(
+                f"labels={self.labels} of number={self.number} queue: give their number, 2 or more"
+            )
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -153,7 +153,8 @@ def _check_mix(where: str, branch: Branch, graph: Graph) -> None:
         return
     _known(where, branch.mix, graph.views)
     one, other = graph.views[branch.view], graph.views[branch.mix]
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
+    counts = [graph.counts.get(view) for view in (branch.view, branch.mix)]
+    if (one.shape, one.dtype) != (other.shape, other.dtype) or counts[0] != counts[1]:
         raise InputError(
             f"{where}={branch.mix}: it has not the shape of {branch.view}; name two views of one kind"
         )

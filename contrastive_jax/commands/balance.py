@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,14 @@ def balance(options, stream: IO[str]) -> int:
         raise InputError(f"--output {output}: there is no folder {output.parent}")
     if " + " in options.source:
         raise InputError(f"--source {options.source}: balance one source at a time; each has keys of its own")
-    metadata = _entries(options.metadata)
+    if re.search("[?&]exchange=", options.source):
+        raise InputError(
+            f"--source {options.source}: balance it without exchange=, which is drawn anew of what is left"
+        )
+    try:
+        metadata = curation.entries_of(options.metadata)
+    except InputError as error:
+        raise InputError(f"--metadata {error}") from error
     source = open_source(options.source)
     keys = _keys(source, options.source)
     matches = curation.match(_texts(source, options.field.split(","), options.source), metadata)
@@ -55,27 +63,13 @@ def balance(options, stream: IO[str]) -> int:
     return DONE
 
 
-def _entries(path: str) -> list[str]:
-    from contrastive_jax.data import files
-
-    try:
-        lines = files.read(path).decode().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"--metadata {path}: cannot be read ({reason})") from error
-    entries = [line.strip() for line in lines if line.strip()]
-    if not entries:
-        raise InputError(f"--metadata {path}: it holds no entry; write one a line")
-    return list(dict.fromkeys(entries))
-
-
 def _keys(source, spec: str) -> list[str]:
     """The keys of all records, each of which names one record and fits a line."""
     keys = [str(key) for key in source.column("key")]
-    often = Counter(key.strip() for key in keys)
+    often = Counter(keys)
     for key in keys:
-        if often[key.strip()] > 1 or not _fits_a_line(key):
-            what = "stands there twice" if often[key.strip()] > 1 else "cannot stand in a line"
+        if often[key] > 1 or not _fits_a_line(key):
+            what = "stands there twice" if often[key] > 1 else "cannot stand in a line"
             raise InputError(
                 f"--source {spec}: key {key!r} {what}, so that no list of keys can say what to keep; "
                 "give the records keys of their own"
@@ -88,14 +82,14 @@ def _fits_a_line(key: str) -> bool:
         key.encode()
     except UnicodeEncodeError:
         return False
-    return bool(key.strip()) and "\n" not in key
+    return bool(key) and key == key.strip() and len(key.splitlines()) == 1
 
 
 def _texts(source, fields: Sequence[str], spec: str) -> Iterator[str]:
     """The text of all records: what stands in any of the fields, lists included."""
     from contrastive_jax.configuration import nearest
+    from contrastive_jax.data import curation
     from contrastive_jax.data.selection import fields_of
-    from contrastive_jax.data.views.text import strings
 
     columns = []
     for field in fields:
@@ -105,5 +99,4 @@ def _texts(source, fields: Sequence[str], spec: str) -> Iterator[str]:
             raise InputError(
                 f"--field {field}: no record of {spec} has it; {nearest(field, fields_of(source))}"
             ) from None
-    # No entry reaches from one text over to the next.
-    return (" \x00 ".join(strings(values)) for values in zip(*columns))
+    return map(curation.together, zip(*columns))

@@ -67,11 +67,12 @@ def _pairs(options, experiment, names: Sequence[str]):
     """The texts of the source's records, and of the corpus."""
     from contrastive_jax.data.sources import open_source
     from contrastive_jax.data.views import Text
+    from contrastive_jax.evaluation.embedding import staged
     from contrastive_jax.evaluation.mining import Pairs
     from contrastive_jax.evaluation.texts import seen_texts
 
     graph, views = experiment.graph, experiment.config.data.views
-    query, document = (views[graph.branches[name.partition(".")[0]].view] for name in names)
+    query, document = (views[graph.branches[staged(graph, name)[0]].view] for name in names)
     for flag, name, view in (("--queries", names[0], query), ("--documents", names[1], document)):
         if not isinstance(view, Text):
             raise InputError(f"{flag} {name}: it reads pictures, and negatives are mined among texts")
@@ -81,7 +82,7 @@ def _pairs(options, experiment, names: Sequence[str]):
             "a pair has two fields"
         )
     source, pairs = open_source(options.source), Pairs()
-    texts = (seen_texts(source, view, view.fields) for view in (query, document))
+    texts = (seen_texts(source, view, view.shown) for view in (query, document))
     for record, pair in enumerate(zip(*texts, _column(source, "document_id"))):
         pairs.add(record, *pair)
     pairs.keys = [str(record if key is None else key) for record, key in enumerate(_column(source, "key"))]
@@ -89,7 +90,7 @@ def _pairs(options, experiment, names: Sequence[str]):
         raise InputError(f"--source {options.source}: no record has both {query.field} and {document.field}")
     if options.corpus is not None:
         corpus = open_source(options.corpus)
-        fields = options.corpus_field.split(",") if options.corpus_field else document.fields
+        fields = options.corpus_field.split(",") if options.corpus_field else document.shown
         identifiers = _column(corpus, "_id", "key")
         for text, identifier in zip(seen_texts(corpus, document, fields), identifiers):
             if text.strip():

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data import files
 from contrastive_jax.data.streams import Streams
+from contrastive_jax.data.views.text import strings
+from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -37,6 +40,24 @@ _WRAPPED = _Wrapped()
 def words_of(text: str) -> list[str]:
     """What stands between blanks once punctuation stands apart, as ``dog's``, ``,``, ``well-known``."""
     return text.translate(_WRAPPED).split()
+
+
+def entries_of(path: str) -> list[str]:
+    """The entries that a file lists, one a line, of equal ones the first; InputError where there are none."""
+    try:
+        lines = files.read(path).decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason})") from error
+    entries = [line.strip() for line in lines if line.strip()]
+    if not entries:
+        raise InputError(f"{path}: it holds no entry; write one a line")
+    return list(dict.fromkeys(entries))
+
+
+def together(values: Iterable[Any]) -> str:
+    """The texts among the values, those in lists too, as one in which no entry reaches over two of them."""
+    return " \x00 ".join(strings(values))
 
 
 class Entries:

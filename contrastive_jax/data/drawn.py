@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data import curation, files
+from contrastive_jax.data import curation
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.selection import Kept, fields_of
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
@@ -63,8 +64,8 @@ def balanced(source: Source, text: str) -> Drawn:
     field, cap, path = (*text.split(":", 2), "", "")[:3]
     if not field or not _number(cap) > 0:
         raise InputError(f"option balance={text!r}: give FIELD:CAP or FIELD:CAP:FILE, a CAP above 0")
-    texts = [value if isinstance(value, str) else "" for value in _column(source, field, "balance")]
-    entries = _lines(path) if path else sorted({word for each in texts for word in curation.words_of(each)})
+    texts = [curation.together([value]) for value in _column(source, field, "balance")]
+    entries = _entries(path) if path else sorted({word for each in texts for word in curation.words_of(each)})
     matches = curation.match(texts, entries)
     keep = curation.balance(matches, curation.counts(matches, len(entries)), _number(cap), key=0)
     return Drawn(source, f"balance={text}", np.packbits(keep))
@@ -105,10 +106,15 @@ class Exchanged:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One record; raises what its source does."""
+        """One record; raises what its source does, and BrokenRecord where the other one lacks the field."""
         record, field = self._source[index], self._arguments[0]
         other = int(self._from[index])
-        return record if other == index else record | {field: self._source[other][field]}
+        if other == index:
+            return record
+        given = self._source[other]
+        if field not in given:
+            raise BrokenRecord(f"record {other} has no {field!r} to give to record {index}")
+        return record | {field: given[field]}
 
     def column(self, name: str) -> Sequence[Any]:
         """One field of all records. See `records.Source.column`."""
@@ -146,9 +152,8 @@ def _column(source: Source, field: str, option: str) -> Sequence[Any]:
         raise InputError(f"source {source.name!r}: no field {field!r} for {option}=; {known}") from None
 
 
-def _lines(path: str) -> list[str]:
+def _entries(path: str) -> list[str]:
     try:
-        return [line.strip() for line in files.read(path).decode().splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"option balance=: cannot read {path} ({reason})") from error
+        return curation.entries_of(path)
+    except InputError as error:
+        raise InputError(f"option balance=: {error}") from error

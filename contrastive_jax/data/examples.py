@@ -150,10 +150,13 @@ def _field(source: Source, records: list[dict[str, Any]], field: str) -> int:
     name, _, member = field.partition(":")
     try:
         value = records[int(member or 0)][name]
-        return zlib.crc32(value.encode()) >> 1 if _is_words(value) else int(value)
+        number = zlib.crc32(value.encode()) >> 1 if _is_words(value) else int(value)
+        if not -(2**31) <= number < 2**31:
+            raise ValueError(f"{number} has more than 32 bits")
+        return number
     except (KeyError, IndexError, ValueError, TypeError):
         raise InputError(
-            f"batch field {field!r} is neither a whole number nor a text in the records of {source.name}"
+            f"batch field {field!r} is neither a whole number of 32 bits nor a text in {source.name}"
         ) from None
 
 

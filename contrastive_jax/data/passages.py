@@ -141,6 +141,8 @@ class Passages:
         try:
             if "sections" not in document:
                 return [(0, "", sentences(document["text"]))]
+            if any(isinstance(section["paragraphs"], str) for section in document["sections"]):
+                raise TypeError("one text is no list of paragraphs")
             return [
                 (
                     place,

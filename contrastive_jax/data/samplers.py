@@ -72,10 +72,9 @@ class Groups:
         """
         if self.unique:
             return _group_draw(self, source, batch_size, seed)
-        labels = column(source, self.group, "group")
-        _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        order, sizes, inverse = _by_group(source, self.group)
         walk = Walk(len(source), batch_size, seed, self.repeat, f"records of {source.name}")
-        return GroupDraw(walk, np.argsort(inverse, kind="stable"), sizes, self.members, inverse)
+        return GroupDraw(walk, order, sizes, self.members, inverse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,11 +234,16 @@ def _group_draw(
     sampler: Groups | Identities, source: Source, groups: int, seed: int, asked: str = ""
 ) -> GroupDraw:
     """The draws of `groups` groups a step; `asked` says in an error what asks for so many."""
-    labels = column(source, sampler.group, "group")
-    _, inverse, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    order, sizes, _ = _by_group(source, sampler.group)
     noun = f"values of {sampler.group} in {source.name}"
     walk = Walk(len(sizes), groups, seed, sampler.repeat, noun, asked)
-    return GroupDraw(walk, np.argsort(inverse, kind="stable"), sizes, sampler.members)
+    return GroupDraw(walk, order, sizes, sampler.members)
+
+
+def _by_group(source: Source, field: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The records in the order of their groups, the groups' sizes, and the group of each record."""
+    _, inverse, sizes = np.unique(column(source, field, "group"), return_inverse=True, return_counts=True)
+    return np.argsort(inverse, kind="stable"), sizes, inverse
 
 
 def _weight(value: object) -> float:

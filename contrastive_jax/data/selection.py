@@ -120,8 +120,8 @@ class Kept:
         sizes = np.bincount(numbers)
         limits = sizes.max() * ratio ** (np.arange(len(known)) / max(len(known) - 1, 1))
         tailed = np.zeros_like(keep)
-        for number, limit in enumerate(limits.tolist()):
-            of = indices[numbers == number]
+        members = np.split(indices[np.argsort(numbers, kind="stable")], np.cumsum(sizes)[:-1])
+        for number, (limit, of) in enumerate(zip(limits.tolist(), members)):
             order = np.random.Generator(np.random.Philox(number)).permutation(len(of))
             # Not cut at 9 where 1000 x 0.01 came out a hair below 10.
             tailed[of[order[: max(int(limit + 1e-9), 1)]]] = True

@@ -9,7 +9,7 @@ import numpy as np
 from grain.experimental import index_shuffle
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.data.selection import fields_of
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
 
@@ -80,7 +80,7 @@ def column(source: Source, field: str, key: str) -> np.ndarray:
         values = source.column(field)
     except KeyError:
         raise InputError(
-            f"sampler.{key}={field!r} is no field of {source.name}; {nearest(field, _fields(source))}"
+            f"sampler.{key}={field!r} is no field of {source.name}; {nearest(field, fields_of(source))}"
         ) from None
     if isinstance(values, list):
         values = ["" if value is None else value for value in values]
@@ -91,11 +91,3 @@ def column(source: Source, field: str, key: str) -> np.ndarray:
                 "name a field of texts or numbers"
             )
     return np.asarray(values)
-
-
-def _fields(source: Source) -> list[str]:
-    """The fields of the first record; none if it cannot be read."""
-    try:
-        return list(source[0])
-    except (BrokenRecord, IndexError):
-        return []

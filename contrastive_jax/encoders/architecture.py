@@ -63,13 +63,18 @@ def dimensions(
         mlp=mlp if mlp is not None else named.mlp if width is None else 4 * width,
     )
     for key, value in vars(chosen).items():
-        if value < 1:
-            raise InputError(f"{key}: {value} is not possible; it must be at least 1")
+        at_least(key, value, 1)
     if chosen.width % chosen.heads:
         raise InputError(
             f"heads: {chosen.heads} does not divide width {chosen.width}; choose another of the two"
         )
     return chosen
+
+
+def at_least(key: str, value: int, least: int) -> None:
+    """Raise an InputError if `value` is below `least`."""
+    if value < least:
+        raise InputError(f"{key}: {value} is not possible; it must be at least {least}")
 
 
 def one_of(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from contrastive_jax.distributed.sharding import constrain
+from contrastive_jax.encoders.architecture import rate
 from contrastive_jax.encoders.head import Head
 from contrastive_jax.errors import InputError
 
@@ -25,11 +26,11 @@ class DirectPredictor(Head):
 
         W = U diag(p) U^T,   p_j = max(sqrt(max(s_j, 0) / max_k s_k) + eps, floor)
         W = F + eps I        with copy=True (DirectCopy)
-        F <- rho F + (1 - rho) mean_i z_i z_i^T    after each batch of training
+        F <- rho F + (1 - rho) mean_i z_i z_i^T    after each branch of a batch of training
 
-    W is symmetric, positive and commutes with F. It is made of the F before the batch, and is the identity
-    before the first one: so what it does to an example does not depend on the examples beside it, and
-    gradients go through z alone.
+    W is symmetric, positive and commutes with F. It is made of the F before the branch, and is the identity
+    before the first one, and gradients go through z alone. Of two branches with one predictor the second
+    one's F has seen the first.
 
     Source: Tian et al. 2021, arXiv 2102.06810; DirectCopy: Wang et al. 2021, arXiv 2110.04947.
 
@@ -46,8 +47,7 @@ class DirectPredictor(Head):
     copy: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rho < 1:
-            raise InputError(f"rho={self.rho}: give a number in [0, 1)")
+        rate("rho", self.rho)
         for key in ("eps", "floor"):
             if getattr(self, key) < 0:
                 raise InputError(f"{key}={getattr(self, key)}: give 0 or more")

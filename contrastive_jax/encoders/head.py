@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.encoders.linen import Boundary
-from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,9 +46,3 @@ class Head(Boundary):
     def statistics(self, example: Any) -> dict[str, Array]:
         """The running statistics before the first batch; few heads have any."""
         return {}
-
-
-def positive(key: str, value: int) -> None:
-    """InputError for a size below 1."""
-    if value < 1:
-        raise InputError(f"{key}: {value} is not possible; it must be at least 1")

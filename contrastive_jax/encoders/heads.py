@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from flax import linen as nn
 
 from contrastive_jax.distributed.sharding import constrain
+from contrastive_jax.encoders.architecture import at_least, one_of, rate
 from contrastive_jax.encoders.batch_norm import Moments, batch_norm, no_moments
 from contrastive_jax.encoders.direct_predictor import DirectPredictor
-from contrastive_jax.encoders.head import Head, positive
+from contrastive_jax.encoders.head import Head
 from contrastive_jax.encoders.linen import kernel, named, zeros
 from contrastive_jax.errors import InputError
 
@@ -36,7 +37,7 @@ class Matrices(Head):
     bias: bool = False
 
     def __post_init__(self) -> None:
-        positive("features", self.features)
+        at_least("features", self.features, 1)
 
     def apply(
         self,
@@ -98,24 +99,21 @@ class MLP(Matrices):
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in ("hidden", "layers"):
-            positive(key, getattr(self, key))
+            at_least(key, getattr(self, key), 1)
         for key, known in (
             ("norm", NORMS),
             ("activation", tuple(ACTIVATIONS)),
             ("last_activation", ("none", *ACTIVATIONS)),
         ):
-            if getattr(self, key) not in known:
-                raise InputError(f"{key}={getattr(self, key)!r}: give one of {', '.join(known)}")
+            one_of(key, getattr(self, key), known)
         if self.last_norm and self.norm == "none":
             raise InputError("last_norm=True repeats the norm and norm=none: name a norm, or drop last_norm")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum={self.momentum}: give a number in [0, 1)")
+        rate("momentum", self.momentum)
         if self.epsilon <= 0:
             raise InputError(f"epsilon={self.epsilon}: give a positive number")
 
     def module(self, example: Any) -> nn.Module:
-        style = Style(*(getattr(self, name) for name in Style.__dataclass_fields__))
-        return Layers((self.hidden,) * (self.layers - 1), self.features, self.bias, style)
+        return Layers((self.hidden,) * (self.layers - 1), self.features, self.bias, self)
 
     def by_batch(self, train: bool, turn: Bool[Array, ""] | bool) -> Bool[Array, ""] | bool:
         return train and (self.norm == "batch" or turn)
@@ -130,25 +128,13 @@ class MLP(Matrices):
         return {f"{name}_{m}": value for name, moments in each.items() for m, value in moments.items()}
 
 
-@dataclass(frozen=True)
-class Style:
-    """What stands between the matrices of `Layers`; see `MLP`."""
-
-    norm: str = "none"
-    last_norm: bool = False
-    activation: str = "gelu"
-    last_activation: str = "none"
-    momentum: float = 0.9
-    epsilon: float = 1e-5
-
-
 class Layers(nn.Module):
-    """Matrices with norms and activations between them."""
+    """Matrices with norms and activations between them, those of an MLP."""
 
     hidden: tuple[int, ...]
     features: int
     bias: bool
-    style: Style = Style()
+    style: MLP = MLP()
 
     @nn.compact
     def __call__(
@@ -180,7 +166,7 @@ class Layers(nn.Module):
 class Norm(nn.Module):
     """A norm with a scale and a bias for each feature, which is called `axis`; None: without them."""
 
-    style: Style
+    style: MLP
     axis: str | None
 
     @nn.compact

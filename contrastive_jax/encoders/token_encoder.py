@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from contrastive_jax.distributed.sharding import constrain
-from contrastive_jax.encoders.architecture import DTYPES, Dimensions, dimensions, one_of, rate
+from contrastive_jax.encoders.architecture import DTYPES, Dimensions, at_least, dimensions, one_of, rate
 from contrastive_jax.encoders.linen import Boundary, Encoded, kernel, named, zeros
 from contrastive_jax.errors import InputError
 
@@ -117,12 +117,6 @@ class TokenEncoder(Boundary):
         if train and key is None and self.dropout:
             raise ValueError("an encoder with dropout needs a key an example to train")
         return self.module(view).apply({"params": params}, view, key if train else None)
-
-
-def at_least(key: str, value: int, least: int) -> None:
-    """Raise an InputError if `value` is below `least`."""
-    if value < least:
-        raise InputError(f"{key}: {value} is not possible; it must be at least {least}")
 
 
 class Words(nn.Module):

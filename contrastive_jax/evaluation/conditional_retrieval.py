@@ -56,7 +56,7 @@ class ConditionalRetrieval:
 
     @property
     def branches(self) -> tuple[str, ...]:
-        return *self.given, self.answers
+        return self.given[0], self.answers, *self.given[1:]  # a pair first: what `search` compares
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ class FewShot:
             raw = pixels(embed, self.branch, known)
             yield from _summary("pixels_", [accuracy(raw, *episode) for episode in episodes])
         for name in self.baselines:
-            vectors = lexical.vectors(name, seen_texts(source, view, view.fields))
+            vectors = lexical.vectors(name, seen_texts(source, view, view.shown))
             yield from _summary(f"{name}/", [accuracy(vectors, *episode) for episode in episodes])
         yield "chance", 1 / self.ways
 

@@ -11,7 +11,7 @@ import numpy as np
 from contrastive_jax.data.records import Source
 from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.aggregation import AGGREGATORS, aggregate, check_aggregators
+from contrastive_jax.evaluation.aggregation import AGGREGATORS, aggregate, check_aggregators, most
 from contrastive_jax.evaluation.columns import labels, numbered
 from contrastive_jax.evaluation.labelled import Chosen, chosen, unit_rows
 from contrastive_jax.evaluation.prompts import called, check_templates, prompted
@@ -26,13 +26,19 @@ if TYPE_CHECKING:
 class Asked(NamedTuple):
     """Queries and what they are asked of: the class of each, the example that stands for it (-1: none is
     needed), the records that are the frames, of each query its own or of all the same, the group of each
-    frame, and which groups show the query's class."""
+    frame, and the class that each frame shows (None: the first group alone shows the query's)."""
 
     classes: Int[np.ndarray, " q"]
     examples: Int[np.ndarray, " q"]
     frames: Int[np.ndarray, "q n"] | Int[np.ndarray, " n"]
     groups: Int[np.ndarray, " n"]
-    right: Bool[np.ndarray, "q g"]
+    shown: Int[np.ndarray, " n"] | None
+
+    def right(self, some: slice) -> Bool[np.ndarray, "b g"]:
+        """Which groups show the class of some of the queries."""
+        if self.shown is None:
+            return np.tile(np.arange(self.groups.max() + 1) == 0, (len(self.classes[some]), 1))
+        return most(self.shown == self.classes[some, None], self.groups)
 
 
 @dataclass(frozen=True)
@@ -104,16 +110,18 @@ class GroupedRetrieval:
             z = prompted(embed, self.queries, words, self.templates)[asked.classes]
         else:
             z = unit_rows(embed(self.queries, source, asked.examples))
-        found = {how: [] for how in self.aggregators}
+        found, lots = {how: [] for how in self.aggregators}, []
         for some, scores in _scores(z, frames, asked.frames):
+            right = asked.right(some)
+            lots.append(right.mean(axis=1))
             for how, ranks in found.items():
                 ordered = aggregate(how, scores, asked.groups, self.pool, self.temperature)
-                ranks.append(first_ranks(ordered, asked.right[some]))
+                ranks.append(first_ranks(ordered, right))
         for how, parts in found.items():
             ranks = np.concatenate(parts)
             yield from ((f"{how}/R@{k}", float(np.mean(ranks <= k))) for k in sorted(self.at))
             yield f"{how}/MRR", float(np.mean(1 / ranks))
-        yield "chance", float(asked.right.mean())
+        yield "chance", float(np.mean(np.concatenate(lots)))
         yield "queries", len(asked.classes)
 
     def bags(self, known: Chosen, examples: bool) -> Asked:
@@ -123,7 +131,7 @@ class GroupedRetrieval:
         """
         rng, rows, queries = np.random.default_rng(self.seed), [], []
         present, needed = np.unique(known.classes), self.candidates * self.bag - self.hits
-        for number in np.repeat(present, self.trials):
+        for number in present:
             own = known.records[known.classes == number]
             other = known.records[known.classes != number]
             for some, count, what in ((own, self.hits + examples, "of"), (other, needed, "not of")):
@@ -133,13 +141,12 @@ class GroupedRetrieval:
                         f"{known.names[number]!r}, and {self.candidates} bags of {self.bag} with "
                         f"{self.hits} hits take {count}"
                     )
-            own = rng.choice(own, self.hits + examples, replace=False)
-            queries.append((number, own[-1] if examples else -1))
-            rows.append(np.concatenate([own[: self.hits], rng.choice(other, needed, replace=False)]))
-        right = np.zeros((len(rows), self.candidates), bool)
-        right[:, 0] = True
+            for _ in range(self.trials):
+                drawn = rng.choice(own, self.hits + examples, replace=False)
+                queries.append((number, drawn[-1] if examples else -1))
+                rows.append(np.concatenate([drawn[: self.hits], rng.choice(other, needed, replace=False)]))
         groups = np.repeat(np.arange(self.candidates), self.bag)
-        return Asked(*np.transpose(queries), np.stack(rows), groups, right)
+        return Asked(*np.transpose(queries), np.stack(rows), groups, None)
 
     def videos(self, known: Chosen, examples: bool) -> Asked:
         """The source's own videos, and every class that one of them shows as a query."""
@@ -150,12 +157,11 @@ class GroupedRetrieval:
         kept = ~np.isin(known.records, drawn[present])
         videos = np.asarray(numbered(labels(known.source, self.group))[1])[kept]
         groups = np.unique(videos, return_inverse=True)[1]
-        shown = np.zeros((len(known.names), groups.max(initial=0) + 1), bool)
-        shown[known.classes[kept], groups] = True
-        classes = present[shown[present].any(axis=1)]
+        shown = known.classes[kept]
+        classes = present[np.isin(present, shown)]
         if not len(classes):
             raise InputError(f"{known.source.name}: no {self.group} shows a {self.label} beside its example")
-        return Asked(classes, drawn[classes], known.records[kept], groups, shown[classes])
+        return Asked(classes, drawn[classes], known.records[kept], groups, shown)
 
 
 def _scores(

@@ -188,7 +188,7 @@ class _Side(NamedTuple):
         z = embed(branch, shown)
         if not isinstance(view, Text):
             return cls(z, np.arange(len(source)), None)
-        texts = seen_texts(shown, view, view.fields if shown is source else (view.field,))
+        texts = seen_texts(shown, view, view.shown if shown is source else (view.field,))
         return cls(z, numbered(texts)[1], texts)
 
 

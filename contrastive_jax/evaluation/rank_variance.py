@@ -50,7 +50,7 @@ class RankVariance:
 
     @property
     def branches(self) -> tuple[str, ...]:
-        return *self.languages, self.others
+        return self.languages[0], self.others, *self.languages[1:]  # a pair first: what `search` compares
 
     @property
     def fields(self) -> tuple[str, ...]:

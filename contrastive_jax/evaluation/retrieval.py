@@ -14,6 +14,7 @@ from contrastive_jax.data.records import Source
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import column, labels, single, there
 from contrastive_jax.evaluation.nearest import search
+from contrastive_jax.evaluation.ranks import check_at
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Int
@@ -66,8 +67,7 @@ class Retrieval:
     exclude_self: bool = False
 
     def __post_init__(self):
-        if not self.at or min(self.at) < 1:
-            raise InputError(f"at={self.at}: give numbers of answers, 1 or more")
+        check_at(self.at)
         if not self.right:
             raise InputError("right=(): name at least one field that makes an answer right")
         for key, names in (("several", (self.several,) * bool(self.several)), ("once", self.once)):

@@ -95,7 +95,8 @@ class SectionRetrieval:
         Raises InputError where fewer than two pages have two sections to choose from.
         """
         titles = column(source, self.title) if self.title else [""] * len(source)
-        pages = [[_text(part) for part in parts or ()] for parts in column(source, self.sections)]
+        titles = [title if isinstance(title, str) else "" for title in titles]
+        pages = [self._texts(source, *numbered) for numbered in enumerate(column(source, self.sections))]
         able = []
         for title, texts in zip(titles, pages):
             long = [number for number, text in enumerate(texts) if len(text.split()) >= self.least]
@@ -117,6 +118,17 @@ class SectionRetrieval:
                 records.append({"record": len(records), "round": number, **texts_of_it})
         return Listed(source.name, records)
 
+    def _texts(self, source: Source, record: int, parts: Any) -> list[str]:
+        try:
+            if isinstance(parts, str):
+                raise TypeError("one text is no list of sections")
+            return [_text(part) for part in parts or ()]
+        except (TypeError, AttributeError):
+            raise InputError(
+                f"{source.name}: record {record} has no list of texts, or of objects with paragraphs, "
+                f"in {self.sections!r}"
+            ) from None
+
 
 @functools.lru_cache(maxsize=8)
 def _cut(evaluator: SectionRetrieval, source: Source) -> Listed:
@@ -128,4 +140,6 @@ def _text(section: str | Mapping[str, Any]) -> str:
     if isinstance(section, str):
         return section
     paragraphs: Sequence[str] = section.get("paragraphs") or ()
+    if isinstance(paragraphs, str):
+        raise TypeError("one text is no list of paragraphs")
     return " ".join(text for text in paragraphs if isinstance(text, str))

@@ -71,7 +71,7 @@ class Verification:
         z = embed(self.branch, source)
         yield from _measured("", cosines(z[one], z[other]), same)
         for name in self.baselines:
-            vectors = lexical.vectors(name, seen_texts(source, view, view.fields))
+            vectors = lexical.vectors(name, seen_texts(source, view, view.shown))
             similar = np.asarray(vectors[one].multiply(vectors[other]).sum(axis=1)).ravel()
             yield from _measured(f"{name}/", similar, same)
         yield "pairs", len(same)
@@ -83,7 +83,8 @@ class Verification:
 
         Raises InputError where no class has two records.
         """
-        members = [known.records[known.classes == number] for number in np.unique(known.classes)]
+        order = np.argsort(known.classes, kind="stable")
+        members = np.split(known.records[order], np.flatnonzero(np.diff(known.classes[order])) + 1)
         several = [number for number, some in enumerate(members) if len(some) > 1]
         if not several:
             raise InputError(f"{known.source.name}: no {self.label} has two records")

@@ -37,27 +37,31 @@ class Perturbation:
         if not any(len(set(pool)) > 1 for pool in self._pools(words)):
             return None
         drawn = [self.seed, zlib.crc32(self.how.encode()), zlib.crc32(text.encode())]
-        rng, kinds = np.random.default_rng(drawn), [frozenset(kind) for kind in self.kinds]
+        rng, kinds = np.random.default_rng(drawn), self._kinds
         try:
             changed = (
                 swapped(words, kinds, rng) if self.how == "swap" else reordered(words, self.how, rng, kinds)
             )
         except BrokenRecord:
             return None
-        if sorted(map(core, changed)) != sorted(map(core, words)):
-            return None  # a word was replaced, having none to change places with
         return " ".join(changed)
 
+    @property
+    def _kinds(self) -> list[frozenset[str]]:
+        return [frozenset(word.casefold() for word in kind) for kind in self.kinds]
+
     def _pools(self, words: list[str]) -> list[list]:
-        """What changes places with each other; `reordered` takes all words where nothing can."""
+        """What changes places with each other; where nothing can, `reordered` and `swapped` take others."""
         runs = [tuple(words[start : start + 3]) for start in range(0, len(words), 3)]
         if self.how == "trigrams":
             return [runs]
         if self.how == "within_trigrams":
             return runs
         if self.how in ("listed", "unlisted"):
-            listed = [any(core(word) in kind for kind in self.kinds) for word in words]
+            listed = [any(core(word) in kind for kind in self._kinds) for word in words]
             return [[word for word, of in zip(words, listed) if of == (self.how == "listed")]]
+        if self.how == "swap":
+            return [[found for found in map(core, words) if found in kind] for kind in self._kinds]
         return [words]
 
 

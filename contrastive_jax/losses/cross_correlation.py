@@ -162,13 +162,13 @@ class MixedBarlow(CrossCorrelation):
     @property
     def mixed_branch(self) -> str:
         """The branch whose partners and share stand among the fields, as `NAME.partner` and `NAME.share`."""
-        return self.mixed
+        return self.mixed.partition(".")[0]
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         return mixed_barlow(
             *(embeddings[name] for name in self.branches),
-            fields[f"{self.mixed}.partner"],
-            fields[f"{self.mixed}.share"],
+            fields[f"{self.mixed_branch}.partner"],
+            fields[f"{self.mixed_branch}.share"],
             off_diagonal=self.off_diagonal,
             mixed_weight=self.mixed_weight,
         )

@@ -115,6 +115,11 @@ def check_loss(where: str, loss: Any, graph: Graph) -> None:
     for memory in loss.memories:
         if memory not in graph.memory:
             raise InputError(f"{where}.memory: {memory!r} is unknown; {nearest(memory, graph.memory)}")
+        if getattr(loss, "memory_labels", None) and graph.memory[memory].labels is None:
+            raise InputError(
+                f"{where}.memory_labels={loss.memory_labels}: memory {memory!r} is one queue; "
+                f"set config.memory.{memory}.labels, or leave memory_labels out"
+            )
     if loss.fewest:
         views = [graph.branches[name.partition(".")[0]].view for name in loss.views]
         if sum(graph.counts.get(view, 1) for view in views) < loss.fewest:
@@ -123,7 +128,7 @@ def check_loss(where: str, loss: Any, graph: Graph) -> None:
                 "name more branches, or one whose view has a count"
             )
     mixing = loss.mixed_branch
-    if mixing is not None and graph.branches[mixing.partition(".")[0]].mix is None:
+    if mixing is not None and graph.branches[mixing].mix is None:
         raise InputError(
             f"{where}: branch {mixing!r} mixes nothing; set config.branches.{mixing}.mix to a view"
         )

@@ -99,8 +99,9 @@ class Experiment:
         """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
         views = self.config.data.views
         wanted = [(f"data.views.{name}.field", view.field) for name, view in views.items()]
-        further = [(name, field) for name, view in views.items() for field in getattr(view, "also", ())]
-        wanted += [(f"data.views.{name}.also", field) for name, field in further]
+        for key in ("also", "either"):
+            further = [(name, field) for name, view in views.items() for field in getattr(view, key, ())]
+            wanted += [(f"data.views.{name}.{key}", field) for name, field in further]
         for kind, parts in (("losses", self.losses), ("memory", self.config.memory)):
             labels = [(f"{kind}.{name}", label) for name, part in parts.items() for label in part.fields]
             wanted += [(where, label.partition(":")[0]) for where, label in labels]

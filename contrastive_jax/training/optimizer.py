@@ -107,7 +107,8 @@ class SGD(Optimizer):
 
 @dataclass(frozen=True)
 class LARS(Optimizer):
-    """LARS (You et al. 2017, arXiv 1708.03888): each matrix moves in proportion to its own norm.
+    """LARS (You et al. 2017, arXiv 1708.03888): each matrix moves in proportion to its own norm; those of
+    a transformer's layers, which are one array, in proportion to their common one.
 
     What has no weight decay is not scaled either, as in SimCLR.
     """
@@ -132,7 +133,11 @@ class LARS(Optimizer):
 
 @dataclass(frozen=True)
 class LAMB(Optimizer):
-    """LAMB (You et al. 2019, arXiv 1904.00962): Adam's step, as long as each parameter's own norm says."""
+    """LAMB (You et al. 2019, arXiv 1904.00962): Adam's step, as long as each matrix's own norm says; those of
+    a transformer's layers, which are one array, have a common one.
+
+    What has no weight decay is not scaled either: a scale that starts at 0 would stay there.
+    """
 
     weight_decay: float = 1e-5
     b1: float = 0.9
@@ -140,8 +145,12 @@ class LAMB(Optimizer):
     eps: float = 1e-6
 
     def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:
-        options = {"weight_decay": self.weight_decay, "mask": decays}
-        return optax.lamb(rate, self.b1, self.b2, self.eps, **options)
+        return optax.chain(
+            optax.scale_by_adam(self.b1, self.b2, self.eps),
+            self.decayed(decays),
+            optax.masked(optax.scale_by_trust_ratio(), decays),
+            optax.scale_by_learning_rate(rate),
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,8 @@ class Adafactor(Optimizer):
 
     decay_rate: the moments' own, 1 - step^-decay_rate; update_clip: the largest root mean square of a
     parameter's update, None for none; by_scale: steps in proportion to a parameter's root mean square;
-    factored: by rows and columns, or whole. Weight decay is as in AdamW.
+    factored: by rows and columns, or whole. Weight decay is as in AdamW. A transformer's
+    layers are one array each kind of parameter, and so have one such root mean square.
     """
 
     learning_rate: float = 1e-2

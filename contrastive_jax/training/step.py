@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from contrastive_jax.branches import Graph, mixed
+from contrastive_jax.errors import InputError
 from contrastive_jax.training.microbatch import encode
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.trainable import BESIDE, EVERYTHING, Trainable, join
@@ -85,7 +86,10 @@ def loss_of_encoded(
     seen = embedded | graph.read(model)
     value, metrics = jnp.zeros(()), {}
     for name, loss in losses.items():
-        result = loss(model["losses"][name], seen, fields)
+        try:
+            result = loss(model["losses"][name], seen, fields)
+        except ValueError as error:  # shapes that do not fit, which only tracing finds
+            raise InputError(f"config.losses.{name}: {error}") from error
         value += loss.weight * result.value
         metrics |= {f"{name}/{k}": v for k, v in result.metrics.items()}
         if len(losses) > 1:

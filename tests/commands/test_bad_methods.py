@@ -1,7 +1,13 @@
 """What the command makes of a method that is wired wrongly: one line with its key, and nothing is made."""
 
+import jax
 import pytest
 from refusals import CONFIGS, refused
+
+from contrastive_jax.configuration import build, load
+from contrastive_jax.errors import InputError
+from contrastive_jax.training.experiment import Config, Experiment
+from contrastive_jax.training.programs import batch_structure
 
 METHODS = f"{CONFIGS}/methods"
 
@@ -27,7 +33,11 @@ METHODS = f"{CONFIGS}/methods"
         ("moco_v2", "losses.moco.queries=qery", ("config.losses.moco: branch 'qery'", "did you mean query?")),
         ("moco_v2", "losses.moco.keys=query.nose", ("config.losses.moco", "no stage 'nose'")),
         ("moco_v2", "losses.moco.memory=kees", ("config.losses.moco.memory: 'kees'", "did you mean keys?")),
-        ("moco_v2", "heads.projector.norm=bach", ("config.heads.projector: norm='bach'", "batch")),
+        ("moco_v2", "heads.projector.norm=bach", ("config.heads.projector: norm: 'bach'", "batch")),
+        ("moco_v2", "losses.moco.memory_labels=label", ("config.losses.moco.memory_labels", "is one queue")),
+        ("moco_v2", "memory.keys.labels=label", ("config.memory.keys: labels=label", "2 or more")),
+        ("simcse_unsupervised", "data.views.text.either=('nope',)", ("data.views.text.either", "no field")),
+        ("mixed_barlow_twins", "data.views.b.count=2", ("config.branches.mixed.mix=b", "not the shape")),
         ("mixed_barlow_twins", "branches.mixed.mix=c", ("config.branches.mixed.mix: 'c' is unknown",)),
         ("mixed_barlow_twins", "mode=out_of_core", ("config.branches.mixed.mix=b", "out_of_core")),
         ("cacr", "data.views.crops.count=1", ("config.losses.cacr.views", "at least 2 examples")),
@@ -49,6 +59,39 @@ def test_refused_by_its_key(in_process, data_folder, tmp_path, method, changes, 
     command = "train", "--config", spec, "--workdir", str(folder), f"--config.{changes}", *more
     refused(in_process(*command), *words)
     assert not folder.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("moco_v2", "memory.keys.branch=key.encoder"),
+        ("byol", "losses.ab.targets=target_b.encoder"),
+        ("simclr", "data.views.a.count=2"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused_by_the_loss(data_folder, monkeypatch, method, changes):
+    """What only tracing finds; nothing is computed for it."""
+    monkeypatch.setenv("CONTRASTIVE_JAX_DATA", str(data_folder))
+    key, _, value = changes.partition("=")
+    run = Experiment(build(load(f"{METHODS}/{method}.py:small", [(key, value)], Config), Config))
+    batch = batch_structure(run, run.config.batch_size)
+    with jax.set_mesh(run.mesh), pytest.raises(InputError, match=r"config\.losses\."):
+        jax.eval_shape(run.train_step(), run.state_structure, batch)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("lit:stage=foo", "stage=foo"),
+        ("contriever:task=foo", "task=foo"),
+        ("weak_then_supervised:stage=3", "stage=3"),
+        ("siglip:batch=1", "batch=1"),
+    ],
+)
+def test_an_unknown_argument(in_process, tmp_path, method, words):
+    name, _, argument = method.partition(":")
+    spec = f"{METHODS}/{name}.py:{argument}"
+    refused(in_process("train", "--config", spec, "--workdir", str(tmp_path / "run")), words)
 
 
 def test_an_unknown_ablation(in_process, tmp_path):

@@ -302,6 +302,7 @@ NAMED = ["--queries", "text", "--documents", "document"]
         ([*ENTRIES, "--cap", "5"], ["not one of its entries is in jsonl:"]),
         ([*ENTRIES, "--cap", "5", "--output", "/dev/null/x"], ["there is no folder /dev/null"]),
         ([*ENTRIES, "--cap", "5", "--source", "{pairs} + {pairs}"], ["balance one source at a time"]),
+        ([*ENTRIES, "--cap", "5", "--source", "{pairs}?exchange=text:0.5"], ["without exchange="]),
         (
             [*BALANCE, "--cap", "5", "--metadata", "/nowhere"],
             ["--metadata /nowhere: cannot be read (No such"],
@@ -332,7 +333,7 @@ def test_wrong_input_is_refused_in_one_line(in_process, small, tmp_path, line, w
     ("keys", "words"),
     [
         (["a", "b", "a"], "key 'a' stands there twice"),
-        (["a", "b", " a"], "key 'a' stands there twice"),
+        (["a", "b", " a"], "key ' a' cannot stand in a line"),
         (["a", "b", "c\n"], "key 'c\\n' cannot stand in a line"),
         (["a", "b", "\ud83d"], "key '\\ud83d' cannot stand in a line"),
     ],

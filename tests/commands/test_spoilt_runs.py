@@ -45,6 +45,7 @@ def test_a_finished_run_says_so(command, trained):
 
 
 @pytest.mark.command
+@pytest.mark.slow
 def test_more_steps_need_extend_and_then_go_on(command, trained):
     before, old = contents(trained), (trained / "metrics.jsonl").read_text().splitlines()
     arguments = ["train", "--config", GLYPHS, "--workdir", trained, *TINY, "--config.steps=6"]

@@ -1,5 +1,6 @@
 """Parts of a source by a hash, balanced ones, and values that stand with the wrong records."""
 
+import contextlib
 import json
 import pickle
 
@@ -8,6 +9,7 @@ import pytest
 
 from contrastive_jax.data import curation
 from contrastive_jax.data.digit_sums import PAIRS
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.sources import open_source, with_keys
 from contrastive_jax.errors import InputError
 
@@ -62,6 +64,24 @@ def test_exchanged_values_are_all_still_there(lines):
     assert list(source.column("text")) == [source[i]["text"] for i in range(len(source))] == TEXTS
 
 
+def test_a_record_that_has_nothing_to_give_breaks_the_one_that_takes(tmp_path):
+    rows = [{"id": i} | ({"text": str(i)} if i % 2 == 0 else {}) for i in range(6)]
+    (tmp_path / "half.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    source = open_source(f"jsonl:{tmp_path}/half.jsonl?exchange=text:1")
+    found = []
+    for index in range(len(source)):
+        with contextlib.suppress(BrokenRecord):
+            found.append(source[index]["text"])
+    assert sorted(found) == ["0", "2", "4"]
+
+
+def test_lists_of_texts_are_balanced_too(tmp_path):
+    rows = [{"text": ["a dog", f"number{i}"]} for i in range(9)]
+    (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "entries").write_text("number3\nnumber5\n")
+    assert len(open_source(f"jsonl:{tmp_path}/c.jsonl?balance=text:1:{tmp_path}/entries")) == 2
+
+
 @pytest.mark.parametrize(
     ("option", "words"),
     [
@@ -72,7 +92,7 @@ def test_exchanged_values_are_all_still_there(lines):
         ("balance=text", "a CAP above 0"),
         ("balance=text:0", "a CAP above 0"),
         ("balance=txt:3", "did you mean text"),
-        ("balance=text:3:nowhere.txt", "cannot read nowhere.txt"),
+        ("balance=text:3:nowhere.txt", "balance=: nowhere.txt: cannot be read"),
         ("exchange=id:2", "a share up to 1"),
         ("exchange=ids:0.5", "did you mean id"),
     ],

@@ -117,6 +117,7 @@ def test_bad_options(documents, spec, words):
     [
         ({"title": "a"}, "record 0 is no document with 'sections'"),
         ({"sections": [{"heading": "a"}]}, "record 0 is no document with 'sections'"),
+        ({"sections": [{"paragraphs": "One two. Three."}]}, "record 0 is no document with 'sections'"),
         ({"sections": "text"}, "record 0 is no document with 'sections'"),
         ({"text": "One sentence."}, "no section of 1 documents has two sentences"),
     ],

@@ -33,7 +33,7 @@ def test_scores_are_the_multilinear_product_and_the_pairwise_sum():
         assert found[f"{name}/MRR"] == pytest.approx(np.mean(1 / rank))
     assert found["product/MRR"] != found["sum/MRR"]
     assert (found["chance"], found["answers"]) == (1 / n, n)
-    assert evaluator.branches == ("a", "b", "c", "x")
+    assert evaluator.branches == ("a", "x", "b", "c")
 
 
 def test_one_modality_is_retrieval():

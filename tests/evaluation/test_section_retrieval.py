@@ -76,6 +76,10 @@ def test_wrong_settings_are_refused():
             SectionRetrieval("query", "document", **settings)
     with pytest.raises(InputError, match="1 pages have two sections of 4 words"):
         SectionRetrieval("query", "document", least=4).cut(Listed("one", [page(0)]))
+    for sections in (7, "one text", [7], [{"paragraphs": "one text"}]):
+        source = Listed("one", [page(0), {"record": 1, "title": 3, "sections": sections}])
+        with pytest.raises(InputError, match="one: record 1 has no list of texts"):
+            SectionRetrieval("query", "document", least=4).cut(source)
 
 
 def test_running_text(data_folder):

@@ -1,5 +1,7 @@
 """Choices and retrieval that the order of words alone decides."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,8 @@ def test_the_same_words_in_another_order(how):
     assert changed != SENTENCE
     assert bag_of_words(changed) == pytest.approx(bag_of_words(SENTENCE), abs=1e-6)
     assert changed == Perturbation(how, KINDS_OF_WORDS)(SENTENCE)
+    capitals = tuple(tuple(word.title() for word in kind) for kind in KINDS_OF_WORDS)
+    assert changed == Perturbation(how, capitals)(SENTENCE)
     assert len({Perturbation("words", seed=seed)(SENTENCE) for seed in range(5)}) > 1
 
 
@@ -61,6 +65,7 @@ def test_what_has_no_other_order():
     assert Perturbation("trigrams")("a b c") is None
     assert Perturbation("within_trigrams")("a a a b b b") is None
     assert Perturbation("swap", KINDS_OF_WORDS)("a black box") is None  # but for another word in its place
+    assert Perturbation("swap", KINDS_OF_WORDS)("two dogs run in the park") is None
     assert Perturbation("listed", KINDS_OF_WORDS)("a black box and a black box") is None
     assert Perturbation("unlisted", KINDS_OF_WORDS)("a black circle a") is None
 
@@ -147,6 +152,8 @@ def test_kinds_in_a_config():
     config = ConfigDict(dict(order=settings))
     complete(config, schema)
     assert build(config, schema)["order"].kinds == KINDS_OF_WORDS
+    stored = ConfigDict(json.loads(config.to_json()))
+    assert hash(build(stored, schema)["order"].kinds) == hash(KINDS_OF_WORDS)
 
 
 @pytest.mark.parametrize("several", [None, "text"])

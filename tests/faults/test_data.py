@@ -33,6 +33,7 @@ def pictures(tmp_path, command, monkeypatch):
     return spoil
 
 
+@pytest.mark.slow
 def test_one_corrupt_record_is_counted_and_named(tmp_path, command, pictures):
     _, err = command.run(tmp_path / "run", **pictures(17))
     told = [line for line in err.splitlines() if "another record takes its place" in line]

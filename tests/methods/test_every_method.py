@@ -4,9 +4,10 @@ import jax
 import pytest
 from method_run import METHODS, check, close, losses, method, microbatches, small
 
+from contrastive_jax.training.program_cache import kept_programs
 from contrastive_jax.training.programs import batch_structure
 
-REPRESENTATIVES = ("moco_v2", "barlow_twins", "esimcse")
+REPRESENTATIVES = ("moco_v2", "barlow_twins", "simcse_unsupervised")
 
 
 def representative_or_slow(names):
@@ -20,6 +21,7 @@ def test_it_builds(data_folder, monkeypatch, name, arguments):
     assert method(name, arguments).axes["encoders"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_its_check_names_what_there_is(data_folder, monkeypatch, name):
     """Every arm builds, the method's own first; every figure has a place on the page of methods."""
@@ -49,7 +51,8 @@ def test_eight_devices_microbatches_and_a_resumed_run(tmp_path, data_folder, mon
     """On eight devices it resumes bit for bit; on one, in microbatches, its losses are the same."""
     monkeypatch.setenv("CONTRASTIVE_JAX_DATA", str(data_folder))
     run = small(name)
-    whole = losses(run, tmp_path / "whole")
-    assert losses(run, tmp_path / "resumed", stop_after=3) == whole
+    with kept_programs(tmp_path / "programs"):
+        whole = losses(run, tmp_path / "whole")
+        assert losses(run, tmp_path / "resumed", stop_after=3) == whole
     alone = small(name, devices=1, microbatch=microbatches(run))
     close(losses(alone, tmp_path / "one_device"), whole)

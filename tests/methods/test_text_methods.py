@@ -177,6 +177,7 @@ def test_a_batch_of_star_holds_as_many_functions_of_each_package():
     assert len(set(packages)) == run.config.batch_size // members
 
 
+@pytest.mark.slow
 def test_without_queues_and_masks_cocosoda_is_clip_six_times():
     run = method("cocosoda", "small,ablation=masking")
     state, batch = begun(run)

@@ -50,7 +50,8 @@ def test_argument_bytes_are_those_of_the_placed_shards():
     assert planned["resident_bytes"] == device_bytes(program.arguments[1])  # the next batch
 
 
-@pytest.mark.parametrize("mesh", [EVERY_AXIS, pytest.param(dict(data=8), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", [EVERY_AXIS, dict(data=8)], ids=str)
 def test_a_step_out_of_core_calls_the_planned_programs_and_holds_what_is_planned(mesh, monkeypatch):
     run = experiment(mesh, mode="out_of_core", batch_size=128, microbatch=2)
     step, planned = run.out_of_core_step, {program.name: program for program in programs(run)}

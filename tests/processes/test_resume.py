@@ -57,6 +57,7 @@ def lose_one(part, index):
         assert "gave no sign of life for 10 s" in said[place]
 
 
+@pytest.mark.slow
 def test_two_then_four(start, tmp_path, alone):
     """A stop that reaches one of two; four go on, on another mesh."""
     several = tmp_path / "several"

@@ -65,6 +65,7 @@ def test_a_small_run_ends_with_figures_and_pictures(tmp_path, name):
     assert any((tmp_path / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_clip_trains_on_captioned_pictures(tmp_path):
     """The small mode of the config that people start from, on pictures in a folder."""
     glyphs = Glyphs("held_out", one_per_character=True)

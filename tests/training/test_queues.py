@@ -90,6 +90,7 @@ def test_a_queue_that_does_not_divide_over_the_devices_is_refused():
         ({"size": 0}, "size=0"),
         ({"start": "full"}, "start=full: give one of random, empty"),
         ({"number": 2}, "number=2 queues want labels="),
+        ({"labels": "language"}, "labels=language of number=1 queue: give their number"),
     ],
 )
 def test_settings_of_a_queue_are_checked(settings, message):

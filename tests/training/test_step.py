@@ -31,7 +31,11 @@ def gradient(run, params, batch):
     ("config", "sizes"),
     [
         ("glyphs.py:small", [(4, 2, {})]),
-        ("glyphs.py:small,loss=sigmoid", [(8, 1, {"mesh__fsdp": 2, "mesh__tensor": 2})]),
+        pytest.param(
+            "glyphs.py:small,loss=sigmoid",
+            [(8, 1, {"mesh__fsdp": 2, "mesh__tensor": 2})],
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             "glyphs.py:small", [(1, 4, {}), (1, 1, {}), (1, 8, {}), (8, 1, {})], marks=pytest.mark.slow
         ),

@@ -62,6 +62,22 @@ def test_no_gradient_reaches_a_teacher():
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(gradient))
 
 
+def test_a_teacher_that_does_not_train_has_the_statistics_of_its_branch():
+    graph = of_file(CONFIG, teachers__target__train=False).graph
+    state = graph.beside(jax.random.key(0), graph.init(jax.random.key(0)))
+    assert set(state["statistics"]) == {"projector", "predictor"}
+    model = {**graph.init(jax.random.key(0)), **state}
+    rows = jax.random.normal(jax.random.key(1), (16, graph.width("a.encoder")))
+
+    def embedded(mean):
+        moved = {name: x + mean for name, x in state["statistics"]["projector"].items() if "mean" in name}
+        statistics = {**state["statistics"], "projector": {**state["statistics"]["projector"], **moved}}
+        return graph.stages({**model, "statistics": statistics}, "target_a", rows, train=True, key=None)
+
+    assert not np.allclose(embedded(0.0)[0]["target_a"], embedded(1.0)[0]["target_a"])
+    assert embedded(1.0)[1] == {}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from contrastive_jax.configuration import beside
 from contrastive_jax.data.tokenizers import END
 
-parsed = beside(__file__, "pictures.py").parsed
+pictures = beside(__file__, "pictures.py")
+parsed, one_of, untrained = pictures.parsed, pictures.one_of, pictures.untrained
 
 EMOJI, GLYPHS = "emoji", "glyphs"
 FEATURES = 64

@@ -25,9 +25,9 @@ def parsed(arg: str, *ablations: str, **more) -> ConfigDict:
     return arg
 
 
-def one_of(key: str, value: str, known) -> None:
+def one_of(key: str, value, known) -> None:
     if value not in known:
-        raise InputError(f"{key}={value}: give one of {', '.join(known)}")
+        raise InputError(f"{key}={value}: give one of {', '.join(map(str, known))}")
 
 
 def photo(arg: ConfigDict, **changes) -> dict:
@@ -66,10 +66,21 @@ def two(heads: tuple[str, ...], **more) -> dict:
 
 
 def mlp(arg: ConfigDict, features: int, hidden: int, **more) -> dict:
-    """A projector or predictor with batch norm: the paper's sizes, or an eighth of them and 64 at most."""
+    """A projector or predictor with batch norm: the paper's sizes, or 64 features at most, and an eighth of
+    the hidden ones, 256 at most."""
     if not arg.paper:
         features, hidden = min(features, 64), min(hidden // 8, 256)
     return dict(kind="mlp", features=features, hidden=hidden, norm="batch", activation="relu") | more
+
+
+def clip_tower(size: str) -> dict:
+    """The picture tower of OpenAI's CLIP (Radford et al. 2021, 2103.00020), for its weights."""
+    pixels = dict(
+        mean=(0.48145466, 0.4578275, 0.40821073),
+        std=(0.26862954, 0.26130258, 0.27577711),
+    )
+    norms = dict(first_norm=True, patch_bias=False, activation="quick_gelu", epsilon=1e-5)
+    return dict(kind="vision_transformer", size=size, pooling="cls", **norms, **pixels)
 
 
 def untrained(config: ConfigDict) -> None:

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from contrastive_jax.configuration import beside
 
 pictures = beside(__file__, "pictures.py")
+one_of, untrained = pictures.one_of, pictures.untrained
 
 
 def parsed(arg: str, *ablations: str, **more) -> ConfigDict:
@@ -48,8 +49,6 @@ def config(
     config.optimizer = dict(kind="adamw", learning_rate=learning_rate, warmup=0.1, weight_decay=0.01)
     config.checkpoint = dict(every=3 if arg.small else steps)
     config.logging = dict(every=1 if arg.small else 10)
-    if arg.ablation == "untrained":
-        config.steps, config.optimizer.learning_rate = 1, 1e-9
     return config
 
 
@@ -99,6 +98,8 @@ def sentences(arg: ConfigDict, **encoder) -> ConfigDict:
         made.optimizer = adamw(3e-5)
     held_out = f"parquet:{arg.data}/wiki_split/test.parquet?rename=complex:text"
     made.evaluation = similarity(arg, "a", geometry=dict(kind="geometry", rows="a", source=held_out))
+    if arg.ablation == "untrained":
+        untrained(made)
     return made
 
 

@@ -122,7 +122,12 @@ class Text(Drawing):
     @property
     def fields(self) -> tuple[str, ...]:
         """All fields that it reads."""
-        return self.field, *self.also, *self.either
+        return *self.shown, *self.either
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The fields that it reads where nothing is drawn."""
+        return self.field, *self.also
 
     @property
     def tokenizer(self) -> Tokenizer | None:

@@ -109,3 +109,9 @@ def test_half_a_character_is_a_broken_record(train):
     with pytest.raises(BrokenRecord, match="'text' holds half a character"):
         seen({"text": text}, train=train)
     assert list(strings(["a", text, [text, "b"]])) == ["a", "b"]
+
+
+def test_where_nothing_is_drawn_the_other_fields_are_not_read():
+    view = Text(field="en", also=("note",), either=("de", "fr"))
+    assert view.fields == ("en", "note", "de", "fr")
+    assert view.shown == ("en", "note")
