@@ -30,7 +30,7 @@ def bind_tokenizer(
         return dict(views)
     file = path / "tokenizer.json"
     if train and group.first and not file.exists():
-        fields = sorted({field for view in texts.values() for field in view.fields})
+        fields = sorted({field for view in texts.values() if view.missing < 1 for field in view.fields})
         captions = (text for field in fields for text in strings(experiment.source.column(field)))
         experiment.config.data.tokenizer.train(captions).save(file)
     group.barrier("the tokenizer")

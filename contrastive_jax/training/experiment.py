@@ -98,9 +98,10 @@ class Experiment:
     def check_data(self) -> None:
         """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
         views = self.config.data.views
-        wanted = [(f"data.views.{name}.field", view.field) for name, view in views.items()]
+        there = [(name, view) for name, view in views.items() if view.missing < 1]
+        wanted = [(f"data.views.{name}.field", view.field) for name, view in there]
         for key in ("also", "either"):
-            further = [(name, field) for name, view in views.items() for field in getattr(view, key, ())]
+            further = [(name, field) for name, view in there for field in getattr(view, key, ())]
             wanted += [(f"data.views.{name}.{key}", field) for name, field in further]
         for kind, parts in (("losses", self.losses), ("memory", self.config.memory)):
             labels = [(f"{kind}.{name}", label) for name, part in parts.items() for label in part.fields]

@@ -214,6 +214,13 @@ def test_a_missing_modality_is_blank_at_training_alone():
     assert view(record, rng, False).any()
 
 
+def test_what_is_always_missing_need_not_be_in_the_source():
+    run = method("symile", "small", data__views__other__missing=1.0, data__views__other__field="nothing")
+    run.check_data()
+    view = run.config.data.views["other"]
+    assert not view(run.source[0], np.random.default_rng(0), False).any()
+
+
 def test_metaclip_keeps_the_tail_and_as_many_by_lot():
     pool, some = (method("metaclip", f"ablation={name}").source for name in ("pool", "random"))
     kept = method("metaclip").source

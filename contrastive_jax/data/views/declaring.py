@@ -28,7 +28,8 @@ class Drawing(abc.ABC):
             own before the others. At evaluation, and where it is None, there is one, without that axis.
         together: a name. Views that give the same name draw the same random numbers for a row, so that
             those with equal settings change their pictures in the same way; others draw apart.
-        missing: at training, the probability that a blank stands in for what the record holds.
+        missing: at training, the probability that a blank stands in for what the record holds. At 1 it
+            always does, at evaluation too, and the record need not have the field.
     """
 
     member: int = 0
@@ -51,13 +52,16 @@ class Drawing(abc.ABC):
             BrokenRecord: none can be made of the record.
             KeyError: the record has no such field.
         """
-        if not train:
+        if self.missing == 1:
+            examples = [self.blank()] * (self.count or 1)
+        elif not train:
             return self.example(record, rng, False)
-        examples = [self.example(each, rng, True) for each in self.given(record, rng)]
-        # Drawn last: views that draw together and are missing unequally often still change alike.
-        if self.missing and rng.random() < self.missing:
-            examples = [self.blank()] * len(examples)
-        return np.stack(examples) if self.count else examples[0]
+        else:
+            examples = [self.example(each, rng, True) for each in self.given(record, rng)]
+            # Drawn last: views that draw together and are missing unequally often still change alike.
+            if self.missing and rng.random() < self.missing:
+                examples = [self.blank()] * len(examples)
+        return np.stack(examples) if train and self.count else examples[0]
 
     def given(self, record: dict[str, Any], rng: np.random.Generator) -> Sequence[dict[str, Any]]:
         """What each example of the record is made of, at training."""

@@ -162,7 +162,10 @@ def test_a_blank_stands_in_at_the_rate_asked_for(kind):
         assert missing or np.array_equal(example, one(record(kind), rng(seed), True))
     assert 130 < gone < 230  # 180 expected, 11 standard deviation
     assert np.array_equal(view(record(kind), rng(), False), one(record(kind), rng(), False))
-    assert np.array_equal(made(kind, missing=1.0, count=2)(record(kind), rng(), True), [blank] * 2)
+    always = made(kind, missing=1.0)
+    for train in (True, False):
+        assert np.array_equal(always({}, rng(), train), blank)  # without the field
+    assert np.array_equal(made(kind, missing=1.0, count=2)({}, rng(), True), [blank] * 2)
     with pytest.raises(InputError, match=f"view '{kind}': missing=1.5"):
         made(kind, missing=1.5)
 
