@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from runs import Command
+from real_runs import Command
 
 
 @pytest.fixture(scope="session")

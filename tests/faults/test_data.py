@@ -6,9 +6,9 @@ import signal
 
 import pytest
 from PIL import Image
+from real_runs import ended, gone, lines, message, steps, until, untimed, workers
 
 from contrastive_jax.data.glyphs import Glyphs
-from runs import ended, gone, lines, message, steps, until, untimed, workers
 
 pytestmark = pytest.mark.command
 TINY = ("steps=12", "checkpoint.every=4", "encoders.text.depth=1", "logging.tensorboard=False")

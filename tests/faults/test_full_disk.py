@@ -4,7 +4,7 @@ import shutil
 import subprocess
 
 import pytest
-from runs import lines, message, steps, untimed
+from real_runs import lines, message, steps, untimed
 
 from contrastive_jax.training.manifest import verify_manifest
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from real_runs import TINY, Command, evaluating, experiment, gone, lines, steps, until, untimed
 
 from contrastive_jax.training.checkpoint import Checkpoints
-from runs import TINY, Command, evaluating, experiment, gone, lines, steps, until, untimed
 
 pytestmark = pytest.mark.command
 

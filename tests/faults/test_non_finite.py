@@ -3,8 +3,7 @@
 import math
 
 import pytest
-
-from runs import TINY, lines, message, steps
+from real_runs import TINY, lines, message, steps
 
 pytestmark = pytest.mark.command
 # A rate that throws the parameters to infinity, after steps of the warm-up that are still finite.

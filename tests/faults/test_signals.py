@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from runs import ended, evaluating, gone, lines, steps, until, untimed, workers
+from real_runs import ended, evaluating, gone, lines, steps, until, untimed, workers
 
 pytestmark = [
     pytest.mark.command,

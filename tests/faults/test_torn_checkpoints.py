@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from runs import experiment
+from real_runs import experiment
 
 from contrastive_jax.training.checkpoint import Checkpoints
 
