@@ -98,6 +98,7 @@ def _encoded(run, state, batch):
     return run.graph.encode(model_of(state), "a", batch["views"]["text"], train=False, key=None)
 
 
+@pytest.mark.slow
 def test_esimcse_without_repetition_and_before_there_is_a_queue_is_simcse():
     run = method("esimcse", "small", data__views__repeated__repetition=0.0)
     simcse = method("simcse_unsupervised", "small")

@@ -49,10 +49,8 @@ def test_a_stop_before_the_first_step(tmp_path):
         run()
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["glyphs_faces.py:small", pytest.param("glyphs.py:small,loss=sigmoid", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow  # tests/commands has the command's own small run
+@pytest.mark.parametrize("name", ["glyphs_faces.py:small", "glyphs.py:small,loss=sigmoid"])
 def test_a_small_run_ends_with_figures_and_pictures(tmp_path, name):
     run = Run(experiment(name, devices=2, steps=4, batch_size=16, microbatch=4), tmp_path, StopRequest())
     result = run()
