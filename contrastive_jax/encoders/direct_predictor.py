@@ -16,7 +16,6 @@ from contrastive_jax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from flax import linen as nn
     from jaxtyping import Array, Bool, Float, Key
 
 
@@ -51,9 +50,6 @@ class DirectPredictor(Head):
         for key in ("eps", "floor"):
             if getattr(self, key) < 0:
                 raise InputError(f"{key}={getattr(self, key)}: give 0 or more")
-
-    def module(self, example: Any) -> nn.Module:
-        raise NotImplementedError("a direct predictor has no parameters, and no module")
 
     def init(self, key: Key[Array, ""], example: Any) -> dict:
         return {}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from contrastive_jax.encoders.linen import Boundary
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from jaxtyping import Array, Bool, Float, Key
+    from jaxtyping import Array, Bool, Float, Key, PyTree
 
 
 @dataclass(frozen=True)
-class Head(Boundary):
+class Head(ABC):
     """A stage on the embeddings of the whole batch: [B, D] and running statistics in, the same out.
 
     Args:
@@ -23,6 +21,14 @@ class Head(Boundary):
     """
 
     train_only: bool = field(default=False, kw_only=True)
+
+    @abstractmethod
+    def init(self, key: Key[Array, ""], example: Any) -> PyTree[Float[Array, "..."]]:
+        """New parameters; of the example only shape and type matter."""
+
+    @abstractmethod
+    def logical_axes(self, example: Any) -> PyTree[tuple[str | None, ...]]:
+        """The tree of `init` with a tuple of logical axis names in place of each array."""
 
     @abstractmethod
     def apply(

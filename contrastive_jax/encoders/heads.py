@@ -12,7 +12,7 @@ from contrastive_jax.encoders.architecture import at_least, one_of, rate
 from contrastive_jax.encoders.batch_norm import Moments, batch_norm, no_moments
 from contrastive_jax.encoders.direct_predictor import DirectPredictor
 from contrastive_jax.encoders.head import Head
-from contrastive_jax.encoders.linen import kernel, named, zeros
+from contrastive_jax.encoders.linen import Boundary, kernel, named, zeros
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ ACTIVATIONS = {"gelu": nn.gelu, "relu": nn.relu, "tanh": nn.tanh}
 
 
 @dataclass(frozen=True)
-class Matrices(Head):
-    """What heads of matrices share.
+class Matrices(Boundary, Head):
+    """What heads of matrices share, whose parameters are those of a Linen module.
 
     Args:
         features: size of the embeddings that come out.
