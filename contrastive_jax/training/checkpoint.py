@@ -167,9 +167,8 @@ class Checkpoints:
             shutil.rmtree(entry)
 
     def _not_written(self, step: int, error: Exception) -> CheckpointError:
-        # What a full disk has no room for must not stay there half written.
         if self.group.first:
-            shutil.rmtree(self._stored.path(step, "partial"), ignore_errors=True)
+            self._stored.abandon(step)
         full = "No space left on device" in str(error)
         reason = "no space left on device" if full else (str(error).splitlines() or [repr(error)])[0]
         return CheckpointError(f"checkpoint {step} was not written in {self.folder}: {reason}")

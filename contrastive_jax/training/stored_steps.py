@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,6 +68,21 @@ class StoredSteps:
         shutil.rmtree(self.path(step, suffix), ignore_errors=True)
         os.rename(self.path(step), self.path(step, suffix))
         sync_folder(self.folder)
+
+    def abandon(self, step: int) -> None:
+        """Removes the hidden folder of a save that failed: what a full disk has no room for must not stay.
+
+        Orbax tells of the first write that fails while others go on, and each of them may still make its
+        file, and the folder again: it has to stay away for a while, for which this waits 5 s at most.
+        """
+        partial, gone = self.path(step, "partial"), 0
+        for _ in range(100):
+            gone = 0 if partial.exists() else gone + 1
+            if gone == 4:
+                return
+            shutil.rmtree(partial, ignore_errors=True)
+            time.sleep(0.05)
+        log.warning("%s of a checkpoint that was not written could not be removed", partial)
 
     def find(self, step: int | None) -> Found | None:
         """The newest intact step, or `step`; None where there is none at all.

@@ -1,18 +1,23 @@
 """Checkpoints of a process that is killed, and on a disk that is full."""
 
+import contextlib
 import os
 import random
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
 import pytest
 from states import abstract, hidden, opened, same, small
 
+from contrastive_jax.distributed.processes import ALONE
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import CheckpointError, verify_manifest
+from contrastive_jax.training.stored_steps import StoredSteps
 
 KILLED = """
 import os, signal, sys
@@ -101,3 +106,21 @@ def test_a_full_disk_is_told_and_keeps_what_was_there(tiny_disk, caplog):
     checkpoints.close()
     assert checkpoints.steps() == [1, 3]
     assert os.listdir(tiny_disk) == ["checkpoints"]
+
+
+def test_writes_that_end_after_the_failed_one_leave_nothing(tmp_path):
+    """Each makes its file, and the folder again, as TensorStore's do, while the folder is being removed."""
+    late = StoredSteps(tmp_path, ALONE).path(7, "partial") / "state" / "d"
+
+    def write():
+        for _ in range(20):
+            with contextlib.suppress(FileNotFoundError):  # of a parent, removed between the two
+                late.mkdir(parents=True, exist_ok=True)
+            time.sleep(0.02)
+
+    late.mkdir(parents=True)
+    writing = threading.Thread(target=write)
+    writing.start()
+    StoredSteps(tmp_path, ALONE).abandon(7)
+    writing.join()
+    assert not os.listdir(tmp_path)
