@@ -31,6 +31,8 @@ SPECS = [
 ]
 METHODS = [f"methods/{file.name}:data=data" for file in sorted((ROOT / "configs" / "methods").glob("*.py"))]
 
+PAPERS = [f"{spec},paper" for spec in METHODS]
+
 
 def golden(spec: str) -> Path:
     file, _, argument = spec.partition(":")
@@ -38,7 +40,7 @@ def golden(spec: str) -> Path:
     return place.with_name(f"{place.name}-{argument}".replace(":", "-").replace("/", "").strip("-") + ".json")
 
 
-@pytest.mark.parametrize("spec", SPECS + METHODS)
+@pytest.mark.parametrize("spec", SPECS + METHODS + PAPERS)
 def test_the_resolved_config(spec):
     file = golden(spec)
     resolved = json.loads(load(f"{ROOT}/configs/{spec}", [], Config).to_json())

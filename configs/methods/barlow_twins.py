@@ -19,8 +19,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pictures.parsed(arg, "diagonal")
-    view = pictures.photo(arg)
-    config = pictures.config(arg, dict(a=view, b=view))
+    config = pictures.config(arg, pictures.byol_views(arg))
     wide = dict(features=8192 if arg.paper else 256, hidden=8192 if arg.paper else 256)
     config.heads = dict(projector=dict(kind="mlp", layers=3, norm="batch", activation="relu", **wide))
     config.branches = pictures.two(("projector",), normalize=False)

@@ -20,8 +20,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pictures.parsed(arg, "no_predictor", "no_momentum")
-    view = pictures.photo(arg)
-    config = pictures.config(arg, dict(a=view, b=view))
+    config = pictures.config(arg, pictures.byol_views(arg))
     config.heads = dict(projector=pictures.mlp(arg, 256, 4096))
     heads = ("projector",)
     if arg.ablation != "no_predictor":

@@ -3,7 +3,7 @@
 Source: Zheng et al. 2021, arXiv 2105.03746. Four views a picture, of a long tail of CIFAR-10: there are a
 hundred times fewer pictures of the rarest class. Arguments: see shared/pictures.py; ablation=infonce (the
 same views, all of a picture each other's positives) or untrained. With paper, the batch's own pictures are
-the negatives; the queue of the paper's largest runs is left out.
+the negatives; the queue and the teacher of the paper's largest runs are left out.
 """
 
 from ml_collections import ConfigDict
@@ -26,7 +26,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pictures.parsed(arg, "infonce", "untrained")
-    config = pictures.config(arg, dict(crops=pictures.photo(arg, count=4)), steps=200, batch_size=64)
+    config = pictures.config(arg, dict(crops=pictures.moco_view(arg, count=4)), steps=200, batch_size=64)
     if not arg.paper:
         config.data.source += "?tail=label:0.01"
     config.heads = dict(projector=pictures.mlp(arg, 128, 2048, norm="none"))

@@ -26,6 +26,8 @@ CHECK = dict(
 def get_config(arg: str = "") -> ConfigDict:
     arg = pictures.parsed(arg, "random_sampler", "untrained")
     view = dict(kind="photo", resolution=224 if arg.paper else 16, flip=0.5, crop=(1.0, 1.0), together="pair")
+    if arg.paper:  # whole, squeezed to a square: players are taller than wide
+        view.update(ratio=(0.1, 10.0), squeeze=True)
     views = dict(query=dict(view), gallery=dict(view, member=1))
     config = pictures.config(arg, views, steps=400)
     unique = arg.ablation != "random_sampler"
@@ -39,7 +41,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.losses.clip.scale = 100.0  # CLIP's, where its training ended
         config.init_from = dict(image=dict(path="openai/clip-vit-large-patch14"))
         config.steps, config.batch_size = 280, 16  # 4 epochs of 1,120 players
-        config.optimizer = dict(kind="adamw", learning_rate=4e-5, warmup=0.25, decay="linear")
+        config.optimizer = dict(kind="adamw", learning_rate=4e-5, warmup=0.25, decay="linear", final=1e-5)
     if arg.ablation == "untrained":
         pictures.untrained(config)
     limit = dict(limit=200 if arg.small else 2000)

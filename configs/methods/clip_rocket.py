@@ -1,10 +1,11 @@
 """CLIP-rocket, improved baselines for vision-language pre-training: beside CLIP's loss of clean views stand
 losses of changed pictures with changed texts, through heads and scales of their own (Fini et al. 2023,
-2305.08675). With no changed views it is CLIP. Of the paper's add-ons there are SiamLIP and BarLIP; SwaLIP,
-whose targets Sinkhorn's iterations make, is left out, and so are synonyms among the changes of texts.
+2305.08675). With no changed views it is CLIP. Each changed pair learns a scale of its own. Of the paper's
+add-ons there are SiamLIP, BYOLIP and BarLIP; SwaLIP, whose targets Sinkhorn's iterations make, is left out,
+and so are synonyms among the changes of texts.
 
-Arguments: see shared/pairs.py; ablation=clip; pictures, only they are changed; texts, only they are; siam and
-bar, CLIP's loss and that of SimSiam or Barlow Twins between pictures and texts.
+Arguments: see shared/pairs.py; ablation=clip; pictures, only they are changed; texts, only they are; siam,
+byol and bar, CLIP's loss and that of SimSiam, BYOL or Barlow Twins between pictures and texts.
 """
 
 from ml_collections import ConfigDict
@@ -25,18 +26,19 @@ CHECK = dict(
         "CLIP, changed pictures": "ablation=pictures",
         "CLIP, changed texts": "ablation=texts",
         "SiamLIP": "ablation=siam",
+        "BYOLIP": "ablation=byol",
         "BarLIP": "ablation=bar",
     },
 )
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    arg = pairs.parsed(arg, "clip", "pictures", "texts", "siam", "bar")
+    arg = pairs.parsed(arg, "clip", "pictures", "texts", "siam", "byol", "bar")
     config = pairs.config(arg, pairs.EMOJI, steps=200, batch_size=96)
     config.data.views.image.crop = (0.5, 1.0)
     config.data.views.text.word_dropout = 0.0
     config.losses = dict(clip=dict(kind="softmax", rows="image", columns="text"))
-    if arg.ablation in ("siam", "bar"):
+    if arg.ablation in ("siam", "byol", "bar"):
         add_on(arg, config)
     elif arg.ablation != "clip":
         changed_views(arg, config)
@@ -73,7 +75,7 @@ def changed_views(arg: ConfigDict, config: ConfigDict) -> None:
 
 def add_on(arg: ConfigDict, config: ConfigDict) -> None:
     """Adds a second pair of branches and what regresses or correlates one with the other."""
-    siam = arg.ablation == "siam"
+    siam = arg.ablation != "bar"
     hidden, features = ((2048, 128) if siam else (3000, 8192)) if arg.paper else (128, 64)
     batch = dict(kind="mlp", norm="batch", activation="relu", features=features)
     for side in ("image", "text"):
@@ -86,6 +88,14 @@ def add_on(arg: ConfigDict, config: ConfigDict) -> None:
         correlation = dict(kind="cross_correlation", a="second_image", b="second_text", off_diagonal=5e-3)
         config.losses.bar = dict(correlation, weight=0.025)
         return
+    if arg.ablation == "byol":
+        config.teachers = {
+            f"slow_{side}": dict(branch=f"second_{side}", stage=f"projected_{side}", momentum=0.99)
+            for side in ("image", "text")
+        }
     for side, other in (("image", "text"), ("text", "image")):
         targets = f"second_{other}.projected_{other}"
+        if arg.ablation == "byol":
+            targets = f"target_{other}"
+            config.branches[targets] = dict(view=other, teacher=f"slow_{other}")
         config.losses[side] = dict(kind="cosine_regression", predictions=f"second_{side}", targets=targets)

@@ -4,7 +4,8 @@
 Of unlabelled texts, measured by questions to some of them. Dot products without normalisation: the scale is
 20 over the width, for a layer norm gives embeddings of about the root of the width. The paper starts from
 BERT; here a run begins with ablation=in_batch, whose negatives are the batch's own, and first=WORKDIR goes
-on from it: from nothing the encoder changes so fast that it learns to tell new keys from old ones. Other
+on from it: from nothing the encoder changes so fast that it learns to tell new keys from old ones. A passage
+is 256 words up to the end of a sentence, where the paper cuts 256 tokens anywhere anew. Other
 arguments: see shared/texts.py; task=ict, a sentence and the rest of its text in place of crops;
 ablation=no_momentum, keys of the encoder itself.
 """
@@ -41,7 +42,8 @@ def get_config(arg: str = "") -> ConfigDict:
         text = dict(text, field="sentences", together="cloze")
         views = dict(query=text, key=dict(text, rest=True))
     own = " + ".join(f"jsonl:{arg.data}/retrieval/{name}/corpus.jsonl?passages=256" for name in SETS)
-    source = f"jsonl:{arg.data}/wikipedia_and_ccnet/*.jsonl?passages=256" if arg.paper else own
+    papers = " + ".join(f"jsonl:{arg.data}/{name}/*.jsonl?passages=256" for name in ("wikipedia", "ccnet"))
+    source = papers if arg.paper else own
     config = texts.config(arg, source, views, 300, 64)
     config.data.sampler = dict(kind="homogeneous")  # else the collection alone tells texts apart
     scale = 20.0 if arg.paper else 20.0 / texts.width(config)
@@ -61,7 +63,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.optimizer.learning_rate = 2e-3
     if arg.paper:
         config.steps, config.batch_size = 500_000, 2048
-        config.data.sampler = dict(kind="permutation")
+        config.data.sampler = dict(kind="mixture", alpha=0.0)  # half of each
         config.optimizer = texts.adamw(5e-5, warmup=0.04)
     config.evaluation = dict(evaluators={name: texts.search(arg, name, "query", "query") for name in SETS})
     if arg.ablation == "untrained":

@@ -10,6 +10,7 @@ from contrastive_jax.configuration import beside
 
 pictures = beside(__file__, "shared/pictures.py")
 
+PAPER = "stl10"
 CHECK = dict(
     figures=pictures.FIGURES | pictures.SPREAD,
     arms={
@@ -23,8 +24,8 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pictures.parsed(arg, "linear", "copy", "no_predictor")
-    view = pictures.photo(arg)
-    config = pictures.config(arg, dict(a=view, b=view))
+    view = pictures.photo(arg, PAPER)
+    config = pictures.config(arg, dict(a=view, b=view), paper=PAPER)
     config.heads = dict(projector=pictures.mlp(arg, 128, 512))
     heads = ("projector",)
     if arg.ablation != "no_predictor":
@@ -41,9 +42,8 @@ def get_config(arg: str = "") -> ConfigDict:
         ab=dict(kind="cosine_regression", predictions="a", targets="target_b"),
         ba=dict(kind="cosine_regression", predictions="b", targets="target_a"),
     )
-    if arg.paper:  # STL-10 there
-        config.encoders.image.size = "18"
+    if arg.paper:
         config.steps, config.batch_size = 82_000, 128  # 100 epochs
         config.optimizer = dict(kind="sgd", learning_rate=0.03, warmup=0.0, weight_decay=4e-4)
-    config.evaluation = pictures.probes(arg, "a", **pictures.spread("a.projector", "b.projector"))
+    config.evaluation = pictures.probes(arg, "a", PAPER, **pictures.spread("a.projector", "b.projector"))
     return config

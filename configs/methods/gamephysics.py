@@ -1,8 +1,8 @@
 """CLIP x GamePhysics: videos are found by a sentence from the embeddings of their frames in a CLIP that is
 not trained for it, by the best frame, by votes of the best of all, or by their mean (Taesiri et al. 2022,
 2203.11096). Here a small CLIP learns pictures with the names of their classes, and videos are bags of twenty
-held-out pictures, of which one, or ten, show what is asked for. The paper trains nothing: give weights of
-another library with init_from.
+held-out pictures, of which one, or ten, show what is asked for. The paper trains nothing, and with paper
+nothing is: records of captions/test-*.tar are frames, with the name of their video and what is seen in it.
 
 Arguments: data, small, paper and ablation as in shared/pairs.py; ablation=untrained.
 """
@@ -15,6 +15,7 @@ pairs = beside(__file__, "shared/pairs.py")
 
 HOW = ("max", "vote", "mean", "softmax")
 
+CLIP = "openai/clip-vit-base-patch32"
 CHECK = dict(
     figures={
         **{f"1 of 20 frames, {how}": f"one/{how}/R@1" for how in HOW},
@@ -36,18 +37,15 @@ def get_config(arg: str = "") -> ConfigDict:
         config.data.views.text = dict(kind="text", field="label_name", length=12, prompts=prompts)
     config.losses = dict(clip=dict(kind="softmax", rows="image", columns="text", positives="label"))
     if arg.paper:
-        config.steps, config.batch_size = 400_000, 32_768
-        config.encoders.image.size = "B/32"
+        pairs.start_from_clip(config, CLIP)
         config.losses.clip.positives = None
-    if arg.ablation:
+    if arg.ablation or arg.paper:
         pairs.untrained(config)
     videos = dict(kind="grouped_retrieval", queries="text", frames="image", templates=prompts)
     if arg.paper:
-        videos.update(group="video")
+        evaluators = dict(videos=dict(videos, group="video"))
     else:
         videos.update(names="label_name", trials=2 if arg.small else 30)
-    config.evaluation = dict(
-        source=test,
-        evaluators=dict(one=dict(videos), half=dict(videos, hits=10)),
-    )
+        evaluators = dict(one=dict(videos), half=dict(videos, hits=10))
+    config.evaluation = dict(source=test, evaluators=evaluators)
     return config

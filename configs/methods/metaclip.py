@@ -1,7 +1,7 @@
 """MetaCLIP: of a pool of captions so many are kept that no word drowns the others, and CLIP learns from them
 (Xu et al. 2024, 2309.16671). In emoji skin tones and persons do; the entries are the words of the names, and
-what is measured are those without a skin tone, the tail. For one's own captions and list of entries:
-`contrastive-jax data balance`.
+what is measured are those without a skin tone, the tail. With paper the entries are the lines of
+captions/metadata.txt. To write a balanced set once: `contrastive-jax data balance`.
 
 Arguments: see shared/pairs.py; cap, pairs an entry brings in expectation; ablation=random, as large a part of
 the pool by lot; pool, all of it.
@@ -31,7 +31,7 @@ def get_config(arg: str = "") -> ConfigDict:
     arg = pairs.parsed(arg, "random", "pool", cap=2)
     config = pairs.config(arg, pairs.EMOJI, steps=200)
     field = config.data.views.text.get("field", "text")
-    cap = 20_000 if arg.paper else arg.cap
+    cap = f"20000:{arg.data}/captions/metadata.txt" if arg.paper else arg.cap
     drawn = {"random": "?part=key:0:0.487", "pool": ""}.get(arg.ablation, f"?balance={field}:{cap}")
     config.data.source += drawn
     scale = 1 / 0.07 if arg.paper else 10.0

@@ -9,6 +9,7 @@ from contrastive_jax.configuration import beside
 
 pictures = beside(__file__, "shared/pictures.py")
 
+PAPER = "cifar10"
 CHECK = dict(
     figures=pictures.FIGURES,
     arms={"Mixed Barlow Twins": "", "Barlow Twins": "ablation=barlow"},
@@ -18,8 +19,8 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pictures.parsed(arg, "barlow")
-    view = pictures.photo(arg)
-    config = pictures.config(arg, dict(a=view, b=view))
+    view = pictures.photo(arg, PAPER)
+    config = pictures.config(arg, dict(a=view, b=view), paper=PAPER)
     features = 1024 if arg.paper else 256
     hidden = 512 if arg.paper else 256
     config.heads = dict(
@@ -32,9 +33,8 @@ def get_config(arg: str = "") -> ConfigDict:
     else:
         config.branches.mixed = dict(config.branches.a, mix="b")
         config.losses = dict(barlow=dict(kind="mixed_barlow", mixed="mixed", mixed_weight=4.0, **barlow))
-    if arg.paper:  # CIFAR-10 there
-        config.encoders.image.size = "18"
+    if arg.paper:
         config.steps, config.batch_size = 390_000, 256  # 2,000 epochs
-        config.optimizer = dict(kind="adam", learning_rate=0.01, warmup=0.005, weight_decay=1e-6)
-    config.evaluation = pictures.probes(arg, "a")
+        config.optimizer = dict(kind="adam", learning_rate=0.01, warmup=0.005, final=1e-5, weight_decay=1e-6)
+    config.evaluation = pictures.probes(arg, "a", PAPER)
     return config

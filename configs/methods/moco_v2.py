@@ -24,7 +24,7 @@ CHECK = dict(
 
 def get_config(arg: str = "") -> ConfigDict:
     arg = pictures.parsed(arg, "no_momentum", "short_queue")
-    view = pictures.photo(arg, **(dict(jitter=(0.4, 0.4, 0.4, 0.1)) if arg.paper else {}))
+    view = pictures.moco_view(arg)
     config = pictures.config(arg, dict(a=view, b=view))
     config.heads = dict(projector=pictures.mlp(arg, 128, 2048, norm="none", bias=True))
     config.teachers = dict(

@@ -2,8 +2,9 @@
 that the order of words matters (Yuksekgonul et al. 2023, 2210.01936). The paper's other negatives, similar
 pictures, are there already: a person comes with every skin tone, and couples with two.
 
-Arguments: see shared/pairs.py; ablation=clip, no negatives. With paper, CLIP's weights are trained on, and
-lists of words stand in for the paper's tagger: a caption with none of them is shuffled whole.
+Arguments: see shared/pairs.py; ablation=clip, no negatives. With paper, CLIP's weights are trained on, lists
+of words stand in for the paper's tagger (a caption with none of them is shuffled whole), and similar pictures
+are left out: the paper adds a neighbour of each of the 256.
 """
 
 from ml_collections import ConfigDict
@@ -53,12 +54,8 @@ def get_config(arg: str = "") -> ConfigDict:
         clip["negatives"] = "swapped"
     config.losses = dict(clip=clip)
     if arg.paper:
-        config.encoders.image = pairs.pictures.clip_tower("B/32")
-        config.encoders.text.update(activation="quick_gelu", epsilon=1e-5, end=49407)
-        config.data.tokenizer = dict(kind="file", path=CLIP)
-        config.init_from = {name: dict(path=CLIP) for name in ("image", "text")}
-        config.losses.clip.scale = 100.0  # CLIP's, where its training ended
-        config.steps, config.batch_size = 11_500, 512  # 5 epochs of COCO
+        pairs.start_from_clip(config, CLIP)
+        config.steps, config.batch_size = 11_500, 256  # 5 epochs of COCO
         config.optimizer.update(learning_rate=1e-6, warmup=50 / 11_500, weight_decay=0.1)
     order = dict(kind="caption_choice", examples="image", prompts="text", perturbations=("swap",))
     order.update(

@@ -1,6 +1,7 @@
 """1-to-K (CCRK): a picture is set against its captions in K languages at once, all of them positives, so that
 no language is ranked apart from the others (Nie et al. 2024, 2406.18254). The paper's Swin-B is a ViT-B/16
-here, and its matching and masked-word losses, which need a fusion encoder, are left out.
+here and its half of XLM-R-large starts anew, all with one learning rate; its matching and masked-word losses,
+which need a fusion encoder, are left out.
 
 Arguments: see shared/pairs.py; ablation=one, CLIP's loss with the caption in one language, drawn at each
 step; each, CLIP's loss with every language by itself.
@@ -59,7 +60,9 @@ def get_config(arg: str = "") -> ConfigDict:
         config.losses = dict(ccrk=dict(kind="one_to_k", image="image", views=languages, scale=scale))
     if arg.paper:
         config.steps, config.batch_size = 600_000, 128
-        config.encoders.text = dict(kind="bert", size="L", vocabulary=49408, length=77, pooling="cls")
+        config.encoders.text = dict(
+            kind="bert", size="L", depth=12, vocabulary=49408, length=77, pooling="cls"
+        )
         config.heads = {name: dict(kind="linear", features=256) for name in config.heads}
         config.optimizer.update(learning_rate=1e-4, weight_decay=0.01)
     config.evaluation = dict(

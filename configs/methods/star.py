@@ -42,7 +42,7 @@ def get_config(arg: str = "") -> ConfigDict:
         config.steps, config.batch_size, config.data.sampler.members = 3000, 16_384, 16
         large = f"{arg.data}/bert-large-uncased"  # in place of RoBERTa-large
         config.encoders.text.size, config.init_from.text.path, config.data.tokenizer.path = "L", large, large
-        config.heads.out.features = 1024
+        config.heads.out.features, config.microbatch = 1024, 32
         config.optimizer = dict(
             kind="adafactor", learning_rate=1e-2, warmup=0.06, decay="linear", weight_decay=1e-4
         )

@@ -2,7 +2,8 @@
 et al. 2023, 2307.16638).
 
 There are no job ads here: a title is a function's name, the field is what its docstring says, and packages
-are held out whole. So figures depend on what is installed. Arguments: see shared/texts.py;
+are held out whole. So figures depend on what is installed. With paper the number of steps and the batch are
+those of here: the paper does not say. Arguments: see shared/texts.py;
 ablation=no_mask, in which equal titles are each other's negatives.
 """
 

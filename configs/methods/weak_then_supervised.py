@@ -6,7 +6,8 @@ stage=1 learns from titles with their texts, sentences with their first halves, 
 definitions; stage=2,first=WORKDIR goes on from there with inference data, without first from nothing.
 mined=FILE: what `contrastive-jax data mine` has found for queries with a checkpoint, in place of inference
 data. Other arguments: see shared/texts.py; ablation=mixed, batches of all sources; ablation=supervised, the
-second stage alone, for twice the steps. The paper's scores by a cross-encoder are left out.
+second stage alone, for twice the steps. The paper's scores by a cross-encoder, and its filter, which keeps
+pairs that a first model finds, are left out.
 """
 
 from ml_collections import ConfigDict
@@ -39,9 +40,7 @@ def get_config(arg: str = "") -> ConfigDict:
     )
     negatives = {}
     if arg.stage == 2:
-        views["negative"] = dict(
-            views["document"], field="negatives", count=7 if arg.paper and arg.mined else 1
-        )
+        views["negative"] = dict(views["document"], field="negatives", count=7 if arg.paper else 1)
         negatives = dict(negatives="negative")
     config = texts.config(arg, labelled(arg) if arg.stage == 2 else weak(arg), views, STEPS, 128)
     if arg.stage == 1:
@@ -79,5 +78,7 @@ def labelled(arg: ConfigDict) -> str:
     """Pairs with hard negatives."""
     if arg.mined:
         return f"jsonl:{arg.mined}?keep=negatives"
+    if arg.paper:
+        return f"jsonl:{arg.data}/labelled/*.jsonl?keep=negatives"
     triples = "anchor:query,positive:document,negative:negatives"
     return f"jsonl:{arg.data}/nli/triples_train.jsonl?rename={triples}"

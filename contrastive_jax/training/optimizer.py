@@ -19,16 +19,17 @@ DECAYS = ("cosine", "linear", "constant")
 
 @dataclass(frozen=True)
 class Optimizer(ABC):
-    """What all have in common: a linear warm-up, then a rate that falls to zero at the last step.
+    """What all have in common: a linear warm-up, then a rate that falls until the last step.
 
     learning_rate: at the end of the warm-up; warmup: the share of all steps that it takes, 0 to 1; decay: how
-    the rate falls, `cosine` or `linear`, or `constant`; clip: the largest norm of the whole gradient, None
-    for none. Biases, norms, scales and single vectors have no weight decay.
+    the rate falls, `cosine` or `linear`, or `constant`; final: the rate that it falls to; clip: the largest
+    norm of the whole gradient, None for none. Biases, norms, scales and single vectors have no weight decay.
     """
 
     learning_rate: float = 1e-3
     warmup: float = 0.1
     decay: str = "cosine"
+    final: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = None
 
@@ -38,7 +39,11 @@ class Optimizer(ABC):
         if self.decay not in DECAYS:
             raise InputError(f"decay={self.decay!r}: give one of {', '.join(DECAYS)}")
         _check(self, "a positive number", lambda x: x > 0, "learning_rate", "eps", "trust_coefficient")
-        _check(self, "0 or more", lambda x: x >= 0, "weight_decay")
+        _check(self, "0 or more", lambda x: x >= 0, "weight_decay", "final")
+        if self.final > self.learning_rate:
+            raise InputError(f"final={self.final} is over learning_rate={self.learning_rate}: lower it")
+        if self.final and self.decay == "constant":
+            raise InputError(f"final={self.final}, and decay='constant' does not fall: give another decay")
         _check(self, "a number in [0, 1)", lambda x: 0 <= x < 1, "momentum", "b1", "b2")
         if self.clip is not None and self.clip <= 0:
             raise InputError(f"clip={self.clip}: give a positive number, or None")
@@ -48,8 +53,8 @@ class Optimizer(ABC):
         steps = max(steps, 1)
         up = min(round(self.warmup * steps), steps - 1)
         if self.decay == "cosine":
-            return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, up, steps)
-        end = self.learning_rate if self.decay == "constant" else 0.0
+            return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, up, steps, self.final)
+        end = self.learning_rate if self.decay == "constant" else self.final
         after = optax.linear_schedule(self.learning_rate, end, steps - up)
         return optax.join_schedules([optax.linear_schedule(0.0, self.learning_rate, max(up, 1)), after], [up])
 

@@ -41,6 +41,11 @@ class TestSchedules:
         np.testing.assert_allclose(found[:2], [0, 0.15], atol=1e-6)
         np.testing.assert_allclose(found[2:], 0.3 * want, atol=1e-6)
 
+    @pytest.mark.parametrize("decay", ["cosine", "linear"])
+    def test_it_falls_to_the_final_rate(self, decay):
+        rates = KINDS["sgd"](learning_rate=0.3, warmup=0.2, decay=decay, final=0.1).schedule(10)
+        np.testing.assert_allclose([rates(2), rates(6), rates(10)], [0.3, 0.2, 0.1], atol=1e-6)
+
     @pytest.mark.parametrize("decay", ["linear", "constant"])
     def test_without_a_warmup_it_begins_at_the_top(self, decay):
         assert float(KINDS["sgd"](warmup=0.0, decay=decay).schedule(10)(0)) == pytest.approx(0.03)
@@ -159,6 +164,9 @@ def test_moments_lie_where_their_parameters_do(kind):
         ("adamw", {"b2": 1.0}),
         ("sgd", {"decay": "step"}),
         ("sgd", {"momentum": 1.0}),
+        ("sgd", {"final": 0.1}),
+        ("sgd", {"final": -0.1}),
+        ("sgd", {"final": 0.01, "decay": "constant"}),
         ("sgd", {"weight_decay": -0.1}),
         ("lars", {"trust_coefficient": 0.0}),
         ("adafactor", {"decay_rate": 0.0}),

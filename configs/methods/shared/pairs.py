@@ -38,6 +38,15 @@ def config(arg: ConfigDict, kind: str, steps: int = 400, batch_size: int = 128) 
     return config
 
 
+def start_from_clip(config: ConfigDict, weights: str) -> None:
+    """OpenAI's CLIP with a ViT-B/32, as published; for a config of the paper's sizes with a loss `clip`."""
+    config.encoders.image = pictures.clip_tower("B/32")
+    config.encoders.text.update(activation="quick_gelu", epsilon=1e-5, end=49407)
+    config.data.tokenizer = dict(kind="file", path=weights)
+    config.init_from = {name: dict(path=weights) for name in ("image", "text")}
+    config.losses.clip.scale = 100.0  # where its training ended
+
+
 def features(arg: ConfigDict) -> int:
     return 512 if arg.paper else FEATURES
 

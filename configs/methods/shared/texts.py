@@ -76,7 +76,8 @@ def mlp(config: ConfigDict, **more) -> dict:
 
 def adamw(learning_rate: float, warmup: float = 0.0) -> dict:
     """The optimizer of papers that start from BERT."""
-    return dict(kind="adamw", learning_rate=learning_rate, warmup=warmup, decay="linear", weight_decay=0.0)
+    moments = dict(b2=0.999, eps=1e-8, weight_decay=0.0)
+    return dict(kind="adamw", learning_rate=learning_rate, warmup=warmup, decay="linear", **moments)
 
 
 def sentences(arg: ConfigDict, **encoder) -> ConfigDict:
