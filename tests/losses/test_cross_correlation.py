@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import draw, is_the_same, make_mesh, random_cases
+from dense import agree, draw, graded, is_the_same, make_mesh, random_cases
 
 from contrastive_jax import cross_correlation, mixed_barlow
 
@@ -98,6 +98,24 @@ class TestMixed:
         assert float(found.value) == pytest.approx(
             float(cross_correlation(a, b, off_diagonal=0.0078125).value), rel=1e-5
         )
+
+    @pytest.mark.parametrize("each", [False, True], ids=["one share", "a share each"])
+    def test_the_order_of_the_examples_means_nothing(self, each):
+        """Partners stand elsewhere then, and gradients with their examples."""
+        z, rng = jnp.asarray(normal(0, 3, 9, 4), jnp.float32), np.random.default_rng(1)
+        partner, order = rng.permutation(9), rng.permutation(9)
+        share = rng.random(9).astype(np.float32) if each else np.full(9, 0.3, np.float32)
+        moved = np.argsort(order)[partner[order]]
+
+        def loss(a, b, mixed, partner, share):
+            return mixed_barlow(a, b, mixed, partner, share if each else share[0], off_diagonal=0.5)
+
+        value, gradients = graded(lambda *z: loss(*z, partner, share), *z)
+        got, turned = graded(lambda *z: loss(*z, moved, share[order]), *z[:, order])
+        assert got == pytest.approx(float(value), rel=1e-5)
+        agree(turned, [g[order] for g in gradients], rtol=1e-4, atol=1e-5)
+        elsewhere, _ = graded(lambda *z: loss(*z, partner, share[order]), *z[:, order])
+        assert abs(elsewhere - value) > 1e-3  # the partners matter
 
     def test_standardising_again_leaves_something_between(self):
         a, b, partner = self.views()

@@ -4,7 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import both_ways, draw, is_the_same, make_mesh, random_cases, table_cross_entropy, unit, value
+from dense import (
+    agree,
+    both_ways,
+    draw,
+    graded,
+    is_the_same,
+    make_mesh,
+    random_cases,
+    table_cross_entropy,
+    unit,
+    value,
+)
 from jax.sharding import NamedSharding, PartitionSpec
 
 from contrastive_jax import Memory, softmax_contrastive
@@ -121,10 +132,11 @@ class TestNegCLIP:
 
     def test_without_negatives_it_is_clip(self):
         images, captions, far = jnp.asarray(unit(0, 3, 8, 4), jnp.float32)
-        want = value(softmax_contrastive, images, captions, scale=5.0)
-        assert value(softmax_contrastive, images, captions, scale=5.0, negatives=()) == pytest.approx(want)
-        assert both_ways(5.0 * images @ captions.T, np.eye(8)) == pytest.approx(want, rel=1e-5)
-        assert value(softmax_contrastive, images, captions, scale=5.0, negatives=far) > want
+        got = graded(softmax_contrastive, images, captions, scale=5.0, negatives=())
+        agree(got, graded(softmax_contrastive, images, captions, scale=5.0))
+        clip = jax.value_and_grad(lambda z: both_ways(5.0 * z[0] @ z[1].T, np.eye(8)))
+        agree(got, clip((images, captions)))
+        assert value(softmax_contrastive, images, captions, scale=5.0, negatives=far) > got[0]
 
     def test_swapped_captions_are_no_queries(self):
         """Half of the value, the captions' direction, does not know them: no gradient but by the pictures."""

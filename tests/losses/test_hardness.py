@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense import draw, is_the_same, random_cases, same, table_cross_entropy, unit, value
+from dense import agree, draw, graded, is_the_same, random_cases, same, table_cross_entropy, unit, value
 
 from contrastive_jax import hard_contrastive, simple_contrastive, softmax_contrastive
 
@@ -129,6 +129,22 @@ class TestGradients:
             r = shares / shares.sum(1, keepdims=True)
             entropies.append(-jnp.sum(jnp.where(r > 0, r * jnp.log(jnp.where(r > 0, r, 1)), 0), 1))
         assert (jnp.diff(jnp.stack(entropies), axis=0) > -1e-6).all()
+
+
+def test_at_no_temperature_only_the_hardest_negative_counts():
+    """The softmax becomes a triplet loss without a margin."""
+    tau = 0.001  # the nearest rival of a hardest negative is 0.018 behind it
+
+    def triplet(rows, columns):
+        dots = rows @ columns.T
+        hardest = jnp.where(jnp.eye(9, dtype=bool), -jnp.inf, dots).max(1)
+        return jnp.maximum(hardest - jnp.diag(dots), 0).mean()
+
+    value, gradients = graded(softmax_contrastive, Z, W, scale=1 / tau, symmetric=False)
+    want, wanted = jax.value_and_grad(triplet, (0, 1))(Z, W)
+    assert want > 0.1
+    assert tau * value == pytest.approx(float(want), abs=1e-5)
+    agree([tau * g for g in gradients], wanted, atol=1e-5)
 
 
 def test_ties_stay_together():

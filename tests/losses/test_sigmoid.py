@@ -47,7 +47,8 @@ def test_equals_the_definition(seed):
     is_the_same(loss, definition, (unit(seed, n, 6), unit(seed + 1, n, 6), 3.0, -2.0), mesh)
 
 
-def test_without_labels_on_a_mesh():
+@pytest.mark.parametrize("communication", ["gather", "ring"])
+def test_without_labels_on_a_mesh(communication):
     """As many examples as devices hold evenly, and no mask: every pair takes part."""
     z = unit(0, 2, 16, 6)
 
@@ -56,6 +57,7 @@ def test_without_labels_on_a_mesh():
         return jnp.log1p(jnp.exp(-sign * (scale * rows @ columns.T + bias))).sum() / 16
 
     def loss(rows, columns, scale, bias, engine):
+        engine = {**engine, "communication": communication}
         return sigmoid_contrastive(rows, columns, scale=scale, bias=bias, engine=engine)
 
     is_the_same(loss, definition, (*z, 3.0, -2.0), (2, 2), block=2)

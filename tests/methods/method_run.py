@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from contrastive_jax.configuration import beside, build, load
@@ -68,6 +69,22 @@ def microbatches(run: Experiment) -> int:
     """Examples a device encodes at once, so that there are several microbatches."""
     share = run.config.batch_size // run.mesh.size
     return next(n for n in range(share // 2, 0, -1) if share % n == 0)
+
+
+def embeddings(run, seed=0, B=8):
+    """Unit vectors for each branch of a run, and each of its stages."""
+    rng, found = np.random.default_rng(seed), {}
+    for name, branch in run.graph.branches.items():
+        for stage in (name, *(f"{name}.{head}" for head in branch.heads)):
+            z = rng.normal(size=(B, run.graph.width(stage)))
+            found[stage] = jnp.asarray(z / np.linalg.norm(z, axis=1, keepdims=True), jnp.float32)
+    return found
+
+
+def weighed(run, z):
+    """The weighted sum of a run's losses, as they begin, of embeddings; and each of them."""
+    each = {name: loss(loss.init(), z, {}).value for name, loss in run.losses.items()}
+    return sum(run.losses[name].weight * value for name, value in each.items()), each
 
 
 def close(got, want):

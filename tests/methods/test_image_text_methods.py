@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from method_run import losses, method
+from method_run import embeddings, losses, method, weighed
 
 from contrastive_jax.benchmarks.batches import made_up_batch
 from contrastive_jax.data import curation
@@ -24,22 +24,6 @@ from contrastive_jax.training.structure import named_leaves
 @pytest.fixture(autouse=True)
 def _data(data_folder, monkeypatch):
     monkeypatch.setenv("CONTRASTIVE_JAX_DATA", str(data_folder))
-
-
-def embeddings(run, seed=0, B=8):
-    """Unit vectors for each branch of a run, and each of its stages."""
-    rng, found = np.random.default_rng(seed), {}
-    for name, branch in run.graph.branches.items():
-        for stage in (name, *(f"{name}.{head}" for head in branch.heads)):
-            z = rng.normal(size=(B, run.graph.width(stage)))
-            found[stage] = jnp.asarray(z / np.linalg.norm(z, axis=1, keepdims=True), jnp.float32)
-    return found
-
-
-def weighed(run, z):
-    """The weighted sum of a run's losses, as they begin, of embeddings; and each of them."""
-    each = {name: loss(loss.init(), z, {}).value for name, loss in run.losses.items()}
-    return sum(run.losses[name].weight * value for name, value in each.items()), each
 
 
 def test_siglip_begins_as_the_paper_says():
@@ -203,6 +187,14 @@ def test_what_two_say_of_a_third_only_together(kind, accuracy):
     query = x * y if kind == "symile" else x + y
     right = float(np.mean(np.argmax(query @ answers.T, axis=1) == (a ^ b)))
     assert right >= accuracy if kind == "symile" else right <= accuracy
+
+
+def test_the_scale_of_symile_is_not_held_at_100():
+    """Products of three unit vectors are far smaller than their cosines."""
+    loss = method("symile", "paper").losses["symile"]
+    assert loss.scale_max is None
+    over = {"log_scale": jnp.log(jnp.float32(150.0))}
+    assert loss.project(over) == over
 
 
 def test_a_missing_modality_is_blank_at_training_alone():

@@ -3,13 +3,15 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from method_run import method
+from method_run import embeddings, method, weighed
 
 from contrastive_jax.benchmarks.batches import made_up_batch
 from contrastive_jax.distributed.mesh import by_example
-from contrastive_jax.training.step import model_of, total_loss
+from contrastive_jax.losses import softmax_contrastive
+from contrastive_jax.training.step import encode_branches, model_of, total_loss
 
 
 @pytest.fixture(autouse=True)
@@ -47,17 +49,97 @@ def test_a_teacher_without_momentum_is_the_network_itself():
 
 
 @pytest.mark.parametrize(
-    "name", ["byol", *(pytest.param(name, marks=pytest.mark.slow) for name in ("simsiam", "directpred"))]
+    ("name", "most"),
+    [
+        ("byol", 8),
+        pytest.param("simsiam", 2, marks=pytest.mark.slow),
+        pytest.param("directpred", 8, marks=pytest.mark.slow),
+    ],
 )
-def test_losses_without_negatives_lie_between_their_bounds(name):
-    """2 - 2 cos of each direction; the projector hears of it through the predictor's side alone."""
+def test_losses_without_negatives_lie_between_their_bounds(name, most):
+    """2 - 2 cos of both directions, of SimSiam a quarter of it; and the projector has a gradient."""
     run = method(name, "small")
     with jax.set_mesh(run.mesh):
         state = run.initial_state()
         batch = jax.device_put(made_up_batch(run), by_example(run.mesh))
     value, gradient = loss_and_gradient(run, state, batch)
-    assert 0 <= value <= 8
+    assert 0 <= value <= most
     assert any(np.any(leaf) for leaf in jax.tree.leaves(gradient["heads"]["projector"]))
+
+
+def test_simsiam_is_its_negative_cosine_and_one():
+    """From 0 to 2, with no gradient in targets: the paper's loss is from -1 to 1."""
+    run = method("simsiam", "small")
+    z = embeddings(run)
+    run_loss = jax.jit(jax.value_and_grad(lambda z: weighed(run, z)[0]))
+
+    def closed(z):
+        ab, ba = (jnp.sum(z[p] * z[f"{t}.projector"], axis=1).mean() for p, t in ("ab", "ba"))
+        return 1 - (ab + ba) / 2
+
+    value, gradient = run_loss(z)
+    np.testing.assert_allclose(value, closed(z), rtol=1e-6)
+    wanted = jax.grad(closed)(z)
+    for one, other in ("ab", "ba"):
+        assert not gradient[f"{other}.projector"].any()
+        along = jnp.sum(wanted[one] * z[one], axis=1, keepdims=True) * z[one]  # cosines do not see lengths
+        np.testing.assert_allclose(gradient[one], wanted[one] - along, atol=1e-7)
+        assert np.abs(gradient[one]).max() > 1e-3
+    for sign, bound in ((1, 0), (-1, 2)):
+        ends = {"a": sign * z["b.projector"], "b": sign * z["a.projector"]}
+        np.testing.assert_allclose(run_loss(z | ends)[0], bound, atol=1e-6)
+
+
+@pytest.mark.parametrize(("arguments", "tau"), [("small", 0.2), ("paper", 1.0)])
+def test_moco_v3_is_two_temperatures_times_both_directions(arguments, tau):
+    run = method("moco_v3", arguments)
+    z = embeddings(run)
+
+    def closed(z):
+        found = [
+            softmax_contrastive(z[query], z[key], scale=1 / tau, symmetric=False).value
+            for query, key in (("a", "key_b"), ("b", "key_a"))
+        ]
+        return 2 * tau * sum(found)
+
+    value, gradient = jax.jit(jax.value_and_grad(lambda z: weighed(run, z)[0]))(z)
+    want, wanted = jax.jit(jax.value_and_grad(closed))(z)
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    for query in ("a", "b"):
+        assert np.abs(gradient[query]).max() > 1e-3
+        np.testing.assert_allclose(gradient[query], wanted[query], rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_moves_the_correlation_of_directpred_twice():
+    """Once a branch: the second one's has seen the first. Projections count as they are, not normalised."""
+    run = method("directpred", "small")
+    with jax.set_mesh(run.mesh):
+        state, rho = run.initial_state(), run.graph.heads["predictor"].rho
+        batch = jax.device_put(made_up_batch(run), by_example(run.mesh))
+        F = state.statistics["predictor"]["correlation"]
+        assert not F.any()
+        F = jnp.asarray(np.diag(np.arange(1.0, 1 + len(F))), jnp.float32)
+        state = state._replace(statistics=state.statistics | {"predictor": {"correlation": F}})
+
+        def projected(name, encoded):
+            head, statistics = run.graph.heads["projector"], state.statistics["projector"]
+            params = state.params["heads"]["projector"]
+            return head.apply(params, encoded, train=True, key=None, statistics=statistics)[0]
+
+        @jax.jit
+        def correlations():
+            key = jax.random.fold_in(state.key, state.step)
+            encoded = encode_branches(run.graph, model_of(state), batch["views"], key, None, names="ab")
+            z = [projected(name, rows) for name, rows in encoded.items()]
+            return [rows.T @ rows / len(rows) for rows in z]
+
+        first, second = map(np.asarray, correlations())
+        want = rho**2 * np.asarray(F) + rho * (1 - rho) * first + (1 - rho) * second
+        state, _ = run.train_step()(state, batch)
+    found = state.statistics["predictor"]["correlation"]
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+    turned = want + (1 - rho) ** 2 * (first - second)  # as the other order would have it
+    assert np.abs(found - turned).max() > 1e-2 * np.abs(want).max()
 
 
 def test_no_identity_comes_twice_in_a_batch():

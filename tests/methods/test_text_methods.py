@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from method_run import losses, method, small
+from method_run import embeddings, losses, method, small, weighed
 
 from contrastive_jax.benchmarks.batches import made_up_batch
 from contrastive_jax.branches import unit_length
-from contrastive_jax.data.streams import Streams
 from contrastive_jax.distributed.mesh import by_example
 from contrastive_jax.losses import softmax_contrastive
 from contrastive_jax.training.step import encode_branches, model_of, total_loss
@@ -42,26 +41,29 @@ def loss(run, state, batch):
         return jax.jit(lambda: total_loss(run.graph, run.losses, model_of(state), batch, KEY, None))()
 
 
-def loss_and_gradient(run, state, batch):
+def loss_and_gradient(run, state, batch, microbatch=None):
     def objective(params):
-        return total_loss(run.graph, run.losses, model_of(state, params), batch, KEY, None)
+        return total_loss(run.graph, run.losses, model_of(state, params), batch, KEY, microbatch)
 
     with jax.set_mesh(run.mesh):
         (value, found), gradient = jax.jit(jax.value_and_grad(objective, has_aux=True))(state.params)
     return value, gradient, found
 
 
-def embedded(run, state, batch, train=True):
+def embeddings_of(run, model, batch, key, train=True):
     """{branch: embedding} of a step."""
+    encoded = encode_branches(run.graph, model, batch["views"], key, None)
+    key = key if train else None
+    return {n: run.graph.finish(model, n, z, train=train, key=key) for n, z in encoded.items()}
 
-    def run_branches():
-        model = model_of(state)
-        encoded = encode_branches(run.graph, model, batch["views"], KEY, None)
-        key = KEY if train else None
-        return {n: run.graph.finish(model, n, z, train=train, key=key) for n, z in encoded.items()}
 
+def embedded(run, state, batch, train=True):
     with jax.set_mesh(run.mesh):
-        return jax.jit(run_branches)()
+        return jax.jit(lambda: embeddings_of(run, model_of(state), batch, KEY, train))()
+
+
+def graded(function, *arguments):
+    return jax.jit(jax.value_and_grad(function))(*arguments)
 
 
 def same(tree, other, rtol=1e-4):
@@ -75,6 +77,19 @@ def test_without_dropout_both_views_of_simcse_are_the_same_numbers(quiet):
     _, state, batch = quiet
     z = embedded(method("simcse_unsupervised", "small"), state, batch)
     assert np.abs(z["a"] - z["b"]).max() > 1e-3
+
+
+def test_without_dropout_the_loss_of_simcse_has_no_noise(quiet):
+    """It is the same bit for bit whatever the key of the step."""
+    without, state, batch = quiet
+    for run, noisy in ((without, False), (method("simcse_unsupervised", "small"), True)):
+
+        def of_key(key, run=run):
+            return total_loss(run.graph, run.losses, model_of(state), batch, key, None)[0]
+
+        with jax.set_mesh(run.mesh):
+            one, other = map(jax.jit(of_key), jax.random.split(KEY))
+        assert (one != other) == noisy
 
 
 def test_simcse_of_one_sentence_alone_is_the_logarithm_of_the_batch(quiet):
@@ -113,32 +128,47 @@ def test_esimcse_without_repetition_and_before_there_is_a_queue_is_simcse():
     assert written.sum() == run.config.batch_size < len(written)
 
 
+def test_the_queue_of_esimcse_is_of_texts_as_they_are_without_dropout():
+    """Its branch reads the text that is not repeated; at first it is the encoder itself, and the MLP."""
+    run = method("esimcse", "small")
+    state, batch = begun(run)
+    with jax.set_mesh(run.mesh):
+        step = jax.jit(lambda key: embeddings_of(run, model_of(state), batch, key))
+        z, other = map(step, jax.random.split(KEY))
+    np.testing.assert_array_equal(z["slow"], other["slow"])
+    assert np.abs(z["a"] - other["a"]).max() > 1e-3
+
+    def after_the_mlp():
+        model = model_of(state)
+        encoded = run.graph.encode(model, "a", batch["views"]["text"], train=False, key=None)
+        return run.graph.finish(model, "a.mlp", encoded, train=False, key=None)
+
+    with jax.set_mesh(run.mesh):
+        np.testing.assert_allclose(z["slow"], jax.jit(after_the_mlp)(), atol=1e-6)
+    assert run.graph.branches["slow"].view == "text"
+    assert np.any(batch["views"]["text"] != batch["views"]["repeated"])
+
+
 def test_contriever_is_the_closed_form_of_its_queue():
     run = method("contriever", "small")
     state, batch = begun(run)
     value, _ = loss(run, state, batch)
     z, scale = embedded(run, state, batch), run.losses["contriever"].scale
-    q, k, queue = (
-        np.asarray(x, float) for x in (z["query"], z["key"], state.memory["earlier"]["embeddings"])
-    )
-    assert np.abs(np.linalg.norm(q, axis=1) - 1).max() > 0.1  # nothing is normalised
-    own, others = scale * (q * k).sum(1), scale * q @ queue.T
-    expected = np.mean(np.logaddexp(own, np.logaddexp.reduce(others, axis=1)) - own)
-    assert value == pytest.approx(expected, rel=1e-4)
+    memory = run.graph.read(model_of(state))
+    queue = memory["earlier"].embeddings
 
+    def closed(z):
+        q, k = z["query"], jax.lax.stop_gradient(z["key"])
+        own, others = scale * (q * k).sum(1), scale * q @ queue.T
+        return jnp.mean(jnp.logaddexp(own, jax.nn.logsumexp(others, axis=1)) - own)
 
-def test_an_answer_of_the_inverse_cloze_task_lacks_its_question():
-    run = method("passage_pairs", "ablation=ict")
-    streams, found = Streams(0, "together task"), 0
-    for index in range(0, len(run.source), 40):
-        record = run.source[index]
-        query, document = (run.config.data.views[name] for name in ("query", "document"))
-        asked = query._string(record["asked"], "asked", streams.at(0, index), True)
-        answer = document._string(record["answer"], "answer", streams.at(0, index), True)
-        assert asked in record["sentences"]
-        assert asked not in answer
-        found += 1
-    assert found > 50
+    assert value == pytest.approx(float(closed(z)), rel=1e-4)
+    assert np.abs(np.linalg.norm(z["query"], axis=1) - 1).max() > 0.1  # nothing is normalised
+    far = {name: 3 * x for name, x in embeddings(run).items()}  # which are not found yet
+    wanted = graded(closed, far)
+    same(graded(lambda z: weighed(run, z | memory)[0], far), wanted)
+    assert wanted[0] > 1
+    assert np.abs(wanted[1]["query"]).max() > 1e-2
 
 
 def test_passages_of_one_task_and_one_kind_of_page_make_a_batch():
@@ -184,8 +214,21 @@ def test_without_queues_and_masks_cocosoda_is_clip_six_times():
     state, batch = begun(run)
     for name in ("code", "docstring"):
         batch["views"][f"masked_{name}"] = batch["views"][name]
-    value, found = loss(run, state, batch)
-    z = embedded(run, state, batch)
+    value, gradient, found = loss_and_gradient(run, state, batch)
+
+    def closed(params):
+        """The slow encoder is the encoder itself, without a gradient."""
+        z = embeddings_of(run, model_of(state, params), batch, KEY)
+        code, text = z["code"], z["docstring"]
+        still_code, still_text = jax.lax.stop_gradient((code, text))
+        pairs = [(code, text), (text, code), (code, still_text), (text, still_code)]
+        pairs += [(code, still_code), (text, still_text)]
+        each = [softmax_contrastive(*pair, scale=20.0, symmetric=False).value for pair in pairs]
+        return sum(each) / 6, z
+
+    with jax.set_mesh(run.mesh):
+        (expected, z), wanted = jax.jit(jax.value_and_grad(closed, has_aux=True))(state.params)
+    same((value, gradient), (expected, wanted))
     clip = softmax_contrastive(z["code"], z["docstring"], scale=20.0).value
     inside = [softmax_contrastive(z[n], z[n], scale=20.0).value for n in ("code", "docstring")]
     np.testing.assert_allclose(value, (4 * clip + sum(inside)) / 6, rtol=1e-5)
@@ -197,8 +240,18 @@ def test_matryoshka_is_the_sum_of_the_loss_at_each_width():
     run, one = method("matryoshka", "small"), method("matryoshka", "small,ablation=one_width")
     state, batch = begun(run)
     value, found = loss(run, state, batch)
-    whole, _ = loss(one, state._replace(params=state.params | {"losses": {"simcse": {}}}), batch)
-    dims = run.losses["nested"].dims
+    z, dims = embedded(run, state, batch), run.losses["nested"].dims
+    whole, _ = weighed(one, z)
+
+    def closed(z):
+        cut = [[unit_length(z[n][:, :dim]) for n in ("anchor", "positive", "negative")] for dim in dims]
+        each = [softmax_contrastive(a, b, negatives=c, scale=20.0, symmetric=False) for a, b, c in cut]
+        return sum(loss.value for loss in each)
+
+    expected, wanted = graded(closed, z)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    same(graded(lambda z: weighed(run, z)[0], z), (expected, wanted))
+    assert all(np.abs(wanted[n]).max() > 1e-3 for n in z)
     np.testing.assert_allclose(found.metrics[f"nested/loss_{max(dims)}"], whole, rtol=1e-5)
     np.testing.assert_allclose(value, sum(found.metrics[f"nested/loss_{dim}"] for dim in dims), rtol=1e-5)
 
@@ -210,6 +263,20 @@ def test_weak_pairs_come_from_one_source_a_batch():
     assert all(len(each) == 1 for each in seen)
     assert set.union(*seen) == set(parts)
     assert len(set(parts[mixed.sampler(0)[:, 0]])) == len(set(parts))
+
+
+def test_star_has_the_same_gradient_whatever_is_encoded_at_once():
+    """Of four packages with four functions each."""
+    run = method("star", "small")
+    state, batch = begun(run)
+    assert list(batch["fields"]) == ["package"]
+    batch["fields"]["package"] = jnp.arange(run.config.batch_size) // 4
+    value, gradient, _ = loss_and_gradient(run, state, batch)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(gradient["encoders"])) > 1e-2
+    for microbatch in (1, 2):
+        again, other, _ = loss_and_gradient(run, state, batch, microbatch)
+        np.testing.assert_allclose(again, value, rtol=1e-6)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-5), other, gradient)
 
 
 @pytest.mark.slow
