@@ -114,7 +114,7 @@ def clip_tower(size: str) -> dict:
 def untrained(config: ConfigDict) -> None:
     """One step that changes nothing."""
     config.steps = 1
-    config.optimizer.learning_rate = 1e-9
+    config.optimizer.update(learning_rate=1e-9, final=0.0)
 
 
 def spread(a: str, b: str) -> dict:
