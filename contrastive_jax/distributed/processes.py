@@ -18,6 +18,7 @@ from contrastive_jax.errors import FAILED
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 _FAILED = "contrastive_jax/failed"
+_LEFT = "contrastive_jax/left"
 _LONGEST_WAIT = 1800.0  # for a process that is alive and late: compiling, rendering, reading a large file
 
 
@@ -140,19 +141,34 @@ class Group:
                 return
             for key, text in failed:
                 message, code = json.loads(text)
-                self._leave(f"process {key.rpartition('/')[2]} of {self.count} ended: {message}", code)
+                reason = f"process {key.rpartition('/')[2]} of {self.count} ended: {message}"
+                self._leave(reason, code, absent=len(failed))
             if set(live) == {self.index}:
                 self._deserted.set()
             if missing := [index for index in everyone if index not in live]:
                 self._leave(
                     f"{self._names(missing)} gave no sign of life for {self.lost_seconds} s; run the same "
-                    "command again in every process to go on from the last checkpoint"
+                    "command again in every process to go on from the last checkpoint",
+                    absent=len(missing),
                 )
 
-    def _leave(self, reason: str, code: int = FAILED) -> None:
+    def _leave(self, reason: str, code: int = FAILED, absent: int | None = None) -> None:
+        """Ends this process; absent: how many cannot say any more that they leave, None without process 0."""
         if not (self._failing or self._ending):
             print(f"contrastive-jax: {self.name}: {reason}", file=sys.stderr, flush=True)
+            if absent is not None:
+                self._go_last(absent)
             os._exit(code)
+
+    def _go_last(self, absent: int) -> None:
+        """Process 0 waits for the others: the runtime aborts a process whose coordinator goes before it."""
+        with contextlib.suppress(Exception):
+            client().key_value_set(f"{_LEFT}/{self.index}", "")
+            until = time.monotonic() + self.lost_seconds
+            while self.first and time.monotonic() < until:
+                if len(client().key_value_dir_get(_LEFT)) >= self.count - absent:
+                    break
+                time.sleep(0.1)
 
     def _names(self, indices: list[int]) -> str:
         """`process 2 (host-c) of 4`, as far as a process has said where it runs."""

@@ -36,7 +36,7 @@ def wait(cluster, job, reached):
 
     def goes_on():
         state = cluster.job(job)["JobState"]
-        assert state in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "COMPLETED"), (
+        assert state in ("PENDING", "CONFIGURING", "RUNNING", "SIGNALING", "COMPLETING", "COMPLETED"), (
             f"{state}: {cluster.logs()}"
         )
         return True

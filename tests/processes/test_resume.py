@@ -51,7 +51,7 @@ def lose_one(part, index):
     part.running[index].kill()
     codes, said = part.end(timeout=60)
     count = len(codes)
-    assert codes == [-signal.SIGKILL if place == index else 1 for place in range(count)]
+    assert codes == [-signal.SIGKILL if place == index else 1 for place in range(count)], said
     for place in set(range(count)) - {index}:
         assert f"process {place} of {count}: process {index} (" in said[place]
         assert "gave no sign of life for 10 s" in said[place]
