@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -70,6 +71,22 @@ def test_two_then_four(start, tmp_path, alone):
 
 def test_one_of_two_is_lost(start, tmp_path):
     lose_one(start(tmp_path / "run", 2, LOST), 1)
+
+
+@pytest.mark.slow
+def test_the_coordinator_goes_last(start, tmp_path):
+    """One is killed, and another stands still while process 0 finds out: it names it too, not aborted."""
+    part = start(tmp_path / "run", 4, LOST)
+    part.until_step(5)
+    part.running[1].kill()
+    time.sleep(8)  # of the 10 after which process 0 misses it
+    part.running[2].send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    part.running[2].send_signal(signal.SIGCONT)
+    codes, said = part.end(timeout=60)
+    assert codes == [1, -signal.SIGKILL, 1, 1], said
+    for place in (0, 2, 3):
+        assert f"process {place} of 4: process 1 (" in said[place]
 
 
 @pytest.mark.slow
