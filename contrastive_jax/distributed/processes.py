@@ -32,7 +32,7 @@ class Group:
     def __init__(self, count: int = 1, index: int = 0, lost_seconds: int = 60) -> None:
         self.count, self.index, self.lost_seconds = count, index, lost_seconds
         self._meetings = 0
-        self._failing = self._ending = False
+        self._failing = self._ending = self._leaving = False
         self._deserted, self._ended = threading.Event(), threading.Event()
 
     @property
@@ -108,6 +108,8 @@ class Group:
         """After an error that a lost process may have caused: returns if none is missed in time."""
         if self.count > 1:
             time.sleep(self.lost_seconds + 3 * _SECONDS_BETWEEN_LOOKS)
+            while self._leaving:  # the other thread has told why, and is about to end this process
+                time.sleep(0.1)
 
     def watch(self) -> None:
         """Ends this process, in a thread, as soon as another one has failed or is not heard of any more."""
@@ -142,31 +144,33 @@ class Group:
             for key, text in failed:
                 message, code = json.loads(text)
                 reason = f"process {key.rpartition('/')[2]} of {self.count} ended: {message}"
-                self._leave(reason, code, absent=len(failed))
+                self._leave(reason, code, missing=0)
             if set(live) == {self.index}:
                 self._deserted.set()
             if missing := [index for index in everyone if index not in live]:
                 self._leave(
                     f"{self._names(missing)} gave no sign of life for {self.lost_seconds} s; run the same "
                     "command again in every process to go on from the last checkpoint",
-                    absent=len(missing),
+                    missing=len(missing),
                 )
 
-    def _leave(self, reason: str, code: int = FAILED, absent: int | None = None) -> None:
-        """Ends this process; absent: how many cannot say any more that they leave, None without process 0."""
+    def _leave(self, reason: str, code: int = FAILED, missing: int | None = None) -> None:
+        """Ends this process; missing: how many give no sign of life, None where process 0 does not."""
         if not (self._failing or self._ending):
+            self._leaving = True
             print(f"contrastive-jax: {self.name}: {reason}", file=sys.stderr, flush=True)
-            if absent is not None:
-                self._go_last(absent)
+            if missing is not None:
+                self._go_last(missing)
             os._exit(code)
 
-    def _go_last(self, absent: int) -> None:
+    def _go_last(self, missing: int) -> None:
         """Process 0 waits for the others: the runtime aborts a process whose coordinator goes before it."""
         with contextlib.suppress(Exception):
             client().key_value_set(f"{_LEFT}/{self.index}", "")
             until = time.monotonic() + self.lost_seconds
             while self.first and time.monotonic() < until:
-                if len(client().key_value_dir_get(_LEFT)) >= self.count - absent:
+                gone = [key for kind in (_LEFT, _FAILED) for key in client().key_value_dir_get(kind)]
+                if len(gone) + missing >= self.count:
                     break
                 time.sleep(0.1)
 
