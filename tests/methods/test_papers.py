@@ -217,6 +217,11 @@ PAIRS = {
         "heads.projected_text.hidden": 2048,
         "heads.projected_text.features": 128,
     },
+    "clip_rocket,ablation=byol": {
+        "losses.image.targets": "target_text",
+        "teachers.slow_text.momentum": 0.99,
+        "teachers.slow_text.stage": "projected_text",
+    },
     "siglip": {"losses.pairs.scale": 10.0, "losses.pairs.bias": -10.0},
     "lit": {
         "batch_size": 32 * 1024,

@@ -90,6 +90,14 @@ def test_simsiam_is_its_negative_cosine_and_one():
         np.testing.assert_allclose(run_loss(z | ends)[0], bound, atol=1e-6)
 
 
+def test_simsiam_with_a_gradient_into_its_target_is_the_same_number():
+    run, other = method("simsiam", "small"), method("simsiam", "small,ablation=no_stop_gradient")
+    z = embeddings(run)
+    value, gradient = jax.jit(jax.value_and_grad(lambda z: weighed(other, z)[0]))(z)
+    np.testing.assert_allclose(value, weighed(run, z)[0], rtol=1e-5)
+    assert all(np.abs(gradient[f"{view}.projector"]).max() > 1e-3 for view in "ab")
+
+
 @pytest.mark.parametrize(("arguments", "tau"), [("small", 0.2), ("paper", 1.0)])
 def test_moco_v3_is_two_temperatures_times_both_directions(arguments, tau):
     run = method("moco_v3", arguments)
