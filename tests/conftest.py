@@ -14,6 +14,7 @@ from hypothesis import settings
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)  # tests compile much and compute little
 gc.set_threshold(20_000, 20, 20)
+_MUCH, _TOO_MUCH = 5 << 28, 2 << 30  # bytes of a worker: drop compiled programs, fail
 
 # Every example of a property test compiles a program of its own: few by default, many in `make test-all`.
 settings.register_profile("quick", max_examples=2, deadline=None, derandomize=True)
@@ -37,6 +38,23 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data folder at {folder} (set CONTRASTIVE_JAX_DATA)")
     return folder
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Compiled programs of a file serve no other one, and would fill the worker's memory."""
+    another = nextitem is None or nextitem.path != item.path
+    if another or _memory("VmRSS") > _MUCH:
+        jax.clear_caches()
+        gc.collect()
+    if nextitem is None and PROFILE == "quick":
+        assert _memory("VmHWM") < _TOO_MUCH, "this worker held more memory than a small machine has for it"
+
+
+def _memory(name: str) -> int:
+    """Bytes that this process holds (VmRSS), or has held at most (VmHWM); 0 where it is not told."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else ()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith(f"{name}:")), 0)
 
 
 def pytest_collection_modifyitems(items):
