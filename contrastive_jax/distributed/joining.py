@@ -23,13 +23,15 @@ from contrastive_jax.errors import FAILED, WRONG_INPUT, InputError
 @dataclass(frozen=True)
 class Limits:
     """connect_seconds: until all processes have found each other. lost_seconds: without a sign of life, until
-    a process counts as lost and the others end."""
+    a process counts as lost and the others end. stalled_seconds: in one step, until all end (in the first
+    one three times as long, and later at least four times the longest step so far)."""
 
-    connect_seconds: int = 300
+    connect_seconds: int = 1800
     lost_seconds: int = 60
+    stalled_seconds: int = 600
 
     def __post_init__(self) -> None:
-        for name, least in (("connect_seconds", 1), ("lost_seconds", 5)):
+        for name, least in (("connect_seconds", 1), ("lost_seconds", 5), ("stalled_seconds", 5)):
             if getattr(self, name) < least:
                 raise InputError(f"{name}={getattr(self, name)}: give {least} or more")
 
@@ -122,7 +124,7 @@ def _connect(place: Place | None, launcher: str | None, limits: Limits) -> Group
         ) from error
     finally:
         overdue.cancel()
-    group = Group(*_count_and_index(), limits.lost_seconds)
+    group = Group(*_count_and_index(), limits.lost_seconds, limits.stalled_seconds)
     client().key_value_set(f"contrastive_jax/host/{group.index}", socket.gethostname())
     return group
 

@@ -12,22 +12,30 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from contrastive_jax.distributed.coordination import client, wait_for
+from contrastive_jax.distributed.stalls import Judge, Pace, Report, end_if_locked, verdict
 from contrastive_jax.errors import FAILED
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 _FAILED = "contrastive_jax/failed"
 _LEFT = "contrastive_jax/left"
 _ALL = "contrastive_jax/all"
+_REPORTS = "contrastive_jax/reports"
+_STALLED = "contrastive_jax/stalled"
 
 
 class Group:
     """This process among those of the run; the only one where `count` is 1."""
 
-    def __init__(self, count: int = 1, index: int = 0, lost_seconds: int = 60) -> None:
+    def __init__(
+        self, count: int = 1, index: int = 0, lost_seconds: int = 60, stalled_seconds: int = 600
+    ) -> None:
         self.count, self.index, self.lost_seconds = count, index, lost_seconds
+        self._pace, self._judge = Pace(stalled_seconds), Judge()
+        self._report: Report | None = None
         self._meetings = 0
         self._failing = self._ending = self._leaving = False
         self._deserted, self._ended = threading.Event(), threading.Event()
@@ -97,6 +105,19 @@ class Group:
             client().key_value_set(f"{_ALL}/{name}/here", "")
         wait_for(f"{_ALL}/{name}/here", seconds, self.index, late)
 
+    def begin_steps(self, step: int, doing: Callable[[], str]) -> None:
+        """Waits until all have compiled theirs; from here on a step that does not end is noticed.
+
+        step: what is done before; doing: what this process does at a moment, a kind of `Clock`.
+        """
+        if self.count > 1:
+            self.barrier("the first step")
+            self._pace.begin(step, doing)
+
+    def finished(self, step: int | None = None) -> None:
+        """A step's metrics have been read; None: that of a part of a step, which all have read together."""
+        self._pace.finished(step)
+
     def fail(self, message: str, code: int) -> None:
         """Tells the other processes why this one ends and with what code, and waits until they know."""
         if self.count == 1 or self._failing:
@@ -138,10 +159,12 @@ class Group:
 
     def _watch(self) -> None:
         asked, everyone = client(), list(range(self.count))
+        looked = time.monotonic()
         while not self._ended.wait(0.1 if self._ending else _SECONDS_BETWEEN_LOOKS):
             try:
                 failed = asked.key_value_dir_get(_FAILED)
                 live = asked.get_live_nodes(everyone)
+                stalled = self._stalled(looked)
             except Exception:
                 self._leave("process 0, the coordinator, cannot be reached")
                 return
@@ -149,6 +172,9 @@ class Group:
                 message, code = json.loads(text)
                 reason = f"process {key.rpartition('/')[2]} of {self.count} ended: {message}"
                 self._leave(reason, code, missing=0)
+            looked = time.monotonic()
+            if stalled:
+                self._leave(stalled, missing=0)
             if set(live) == {self.index}:
                 self._deserted.set()
             if missing := [index for index in everyone if index not in live]:
@@ -157,6 +183,31 @@ class Group:
                     "command again in every process to go on from the last checkpoint",
                     missing=len(missing),
                 )
+
+    def _stalled(self, looked: float) -> str | None:
+        """Why the run stands still, which whoever finds it first tells all; None while it does not."""
+        # A process that was stopped and goes on has not been looked at meanwhile.
+        seconds = min(time.monotonic() - looked, 3 * _SECONDS_BETWEEN_LOOKS)
+        report = self._pace.look(seconds)
+        if report is None:
+            return None
+        store = client()
+        if report != self._report:
+            store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
+            self._report = report
+        now, limit = time.monotonic(), self._pace.limit
+        if report.in_step:
+            end_if_locked(2 * limit + 5 * _SECONDS_BETWEEN_LOOKS)  # when the others have told whom they miss
+        else:
+            end_if_locked(None)
+        if report.stalled and self._judge.due(now, limit):
+            told = store.key_value_dir_get(_REPORTS)
+            found = {int(key.rpartition("/")[2]): Report(*json.loads(text)) for key, text in told}
+            reports = [found.get(index, Report()) for index in range(self.count)]
+            if self._judge.stalled(reports, now, limit):
+                with contextlib.suppress(RuntimeError):  # another one has found it at the same time
+                    store.key_value_set(f"{_STALLED}/why", verdict(reports, self._pace.quiet, self._names))
+        return next((why for _, why in store.key_value_dir_get(_STALLED)), None)
 
     def _leave(self, reason: str, code: int = FAILED, missing: int | None = None) -> None:
         """Ends this process; missing: how many give no sign of life, None where process 0 does not."""
