@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from contrastive_jax.distributed.coordination import client, wait_for
 from contrastive_jax.distributed.stalls import Judge, Pace, Report, end_if_locked, verdict
@@ -25,6 +25,15 @@ _LEFT = "contrastive_jax/left"
 _ALL = "contrastive_jax/all"
 _REPORTS = "contrastive_jax/reports"
 _STALLED = "contrastive_jax/stalled"
+_AGAIN = "run the same command again in every process to go on from the last checkpoint"
+
+
+class _End(NamedTuple):
+    """Why a process ends; missing: how many give no sign of life, None where process 0 does not."""
+
+    reason: str
+    code: int = FAILED
+    missing: int | None = 0
 
 
 class Group:
@@ -36,8 +45,10 @@ class Group:
         self.count, self.index, self.lost_seconds = count, index, lost_seconds
         self._pace, self._judge = Pace(stalled_seconds), Judge()
         self._report: Report | None = None
+        self._looked = time.monotonic()
         self._meetings = 0
         self._failing = self._ending = self._leaving = False
+        self._one_leaves = threading.Lock()
         self._deserted, self._ended = threading.Event(), threading.Event()
 
     @property
@@ -137,8 +148,10 @@ class Group:
                 time.sleep(0.1)
 
     def watch(self) -> None:
-        """Ends this process, in a thread, as soon as another one has failed or is not heard of any more."""
-        threading.Thread(target=self._watch, daemon=True, name="watch").start()
+        """Ends this process, in a thread, once another one has failed or is lost, or the run stands still."""
+        # Apart, as the runtime answers who lives only when all that live have asked.
+        for look in (self._told, self._missed):
+            threading.Thread(target=self._watch, args=(look,), daemon=True, name="watch").start()
 
     def end(self) -> None:
         """The orderly end, once every process has come to it."""
@@ -157,45 +170,50 @@ class Group:
         if self.first:
             self._deserted.wait(3 * _SECONDS_BETWEEN_LOOKS)
 
-    def _watch(self) -> None:
-        asked, everyone = client(), list(range(self.count))
-        looked = time.monotonic()
+    def _watch(self, look: Callable[[], _End | None]) -> None:
         while not self._ended.wait(0.1 if self._ending else _SECONDS_BETWEEN_LOOKS):
             try:
-                failed = asked.key_value_dir_get(_FAILED)
-                live = asked.get_live_nodes(everyone)
-                stalled = self._stalled(looked)
+                end = look()
             except Exception:
-                self._leave("process 0, the coordinator, cannot be reached")
+                end = _End("process 0, the coordinator, cannot be reached", missing=None)
+            if end:
+                self._leave(end)
                 return
-            for key, text in failed:
-                message, code = json.loads(text)
-                reason = f"process {key.rpartition('/')[2]} of {self.count} ended: {message}"
-                self._leave(reason, code, missing=0)
-            looked = time.monotonic()
-            if stalled:
-                self._leave(stalled, missing=0)
-            if set(live) == {self.index}:
-                self._deserted.set()
-            if missing := [index for index in everyone if index not in live]:
-                self._leave(
-                    f"{self._names(missing)} gave no sign of life for {self.lost_seconds} s; run the same "
-                    "command again in every process to go on from the last checkpoint",
-                    missing=len(missing),
-                )
 
-    def _stalled(self, looked: float) -> str | None:
+    def _told(self) -> _End | None:
+        """What another process has told of its own end, or one of the run's that stands still."""
+        for key, text in client().key_value_dir_get(_FAILED):
+            message, code = json.loads(text)
+            return _End(f"process {key.rpartition('/')[2]} of {self.count} ended: {message}", code)
+        why = self._stalled()
+        return _End(why) if why else None
+
+    def _missed(self) -> _End | None:
+        """Who gives no sign of life any more."""
+        live = client().get_live_nodes(list(range(self.count)))
+        if set(live) == {self.index}:
+            self._deserted.set()
+        missing = [index for index in range(self.count) if index not in live]
+        if not missing:
+            return None
+        return _End(
+            f"{self._names(missing)} gave no sign of life for {self.lost_seconds} s; {_AGAIN}",
+            missing=len(missing),
+        )
+
+    def _stalled(self) -> str | None:
         """Why the run stands still, which whoever finds it first tells all; None while it does not."""
+        now = time.monotonic()
         # A process that was stopped and goes on has not been looked at meanwhile.
-        seconds = min(time.monotonic() - looked, 3 * _SECONDS_BETWEEN_LOOKS)
-        report = self._pace.look(seconds)
+        report = self._pace.look(min(now - self._looked, 3 * _SECONDS_BETWEEN_LOOKS))
+        self._looked = now
         if report is None:
             return None
         store = client()
         if report != self._report:
             store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
             self._report = report
-        now, limit = time.monotonic(), self._pace.limit
+        limit = self._pace.limit
         if report.in_step:
             end_if_locked(2 * limit + 5 * _SECONDS_BETWEEN_LOOKS)  # when the others have told whom they miss
         else:
@@ -205,18 +223,20 @@ class Group:
             found = {int(key.rpartition("/")[2]): Report(*json.loads(text)) for key, text in told}
             reports = [found.get(index, Report()) for index in range(self.count)]
             if self._judge.stalled(reports, now, limit):
+                why = f"{verdict(reports, self._pace.quiet, self._names)}; {_AGAIN}"
                 with contextlib.suppress(RuntimeError):  # another one has found it at the same time
-                    store.key_value_set(f"{_STALLED}/why", verdict(reports, self._pace.quiet, self._names))
+                    store.key_value_set(f"{_STALLED}/why", why)
         return next((why for _, why in store.key_value_dir_get(_STALLED)), None)
 
-    def _leave(self, reason: str, code: int = FAILED, missing: int | None = None) -> None:
-        """Ends this process; missing: how many give no sign of life, None where process 0 does not."""
-        if not (self._failing or self._ending):
+    def _leave(self, end: _End) -> None:
+        with self._one_leaves:
+            if self._failing or self._ending:
+                return
             self._leaving = True
-            print(f"contrastive-jax: {self.name}: {reason}", file=sys.stderr, flush=True)
-            if missing is not None:
-                self._go_last(missing)
-            os._exit(code)
+            print(f"contrastive-jax: {self.name}: {end.reason}", file=sys.stderr, flush=True)
+            if end.missing is not None:
+                self._go_last(end.missing)
+            os._exit(end.code)
 
     def _go_last(self, missing: int) -> None:
         """Process 0 waits for the others: the runtime aborts a process whose coordinator goes before it."""

@@ -140,7 +140,7 @@ def verdict(reports: Sequence[Report], seconds: float, names: Callable[[list[int
         found = (
             f"{names(late)} {have} been at step {first.step} for {seconds:.0f} s{place}, the others {others}"
         )
-    return f"{found}; run the same command again in every process to go on from the last checkpoint"
+    return found
 
 
 def end_if_locked(seconds: float | None) -> None:
