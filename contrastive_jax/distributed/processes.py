@@ -44,7 +44,6 @@ class Group:
     ) -> None:
         self.count, self.index, self.lost_seconds = count, index, lost_seconds
         self._pace, self._judge = Pace(stalled_seconds), Judge()
-        self._report: Report | None = None
         self._looked = time.monotonic()
         self._meetings = 0
         self._failing = self._ending = self._leaving = False
@@ -162,6 +161,7 @@ class Group:
         if self.first:  # the others need its coordination service for their own end
             self._deserted.wait(self.lost_seconds)
         self._ended.set()
+        end_if_locked(None)
         jax.distributed.shutdown()
 
     def abandon(self) -> None:
@@ -210,14 +210,9 @@ class Group:
         if report is None:
             return None
         store = client()
-        if report != self._report:
-            store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
-            self._report = report
+        store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
         limit = self._pace.limit
-        if report.in_step:
-            end_if_locked(2 * limit + 5 * _SECONDS_BETWEEN_LOOKS)  # when the others have told whom they miss
-        else:
-            end_if_locked(None)
+        end_if_locked(2 * limit + 5 * _SECONDS_BETWEEN_LOOKS)  # when the others have told whom they miss
         if report.stalled and self._judge.due(now, limit):
             told = store.key_value_dir_get(_REPORTS)
             found = {int(key.rpartition("/")[2]): Report(*json.loads(text)) for key, text in told}

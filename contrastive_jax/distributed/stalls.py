@@ -22,7 +22,8 @@ class Report(NamedTuple):
 
     marks: what it has finished since its start, steps or parts of them, which all processes do in the same
     order; step: the one under way; doing: a kind of `Clock`; waits: whether for its devices, and so perhaps
-    for another process; place: the line of code; stalled: whether for longer than it is allowed to be.
+    for another process; place: the line of code; stalled: whether for longer than it is allowed to be; looks:
+    how often it has been looked at, which goes on while the interpreter does.
     """
 
     marks: int = 0
@@ -31,6 +32,7 @@ class Report(NamedTuple):
     waits: bool = False
     place: str = ""
     stalled: bool = False
+    looks: int = 0
 
     @property
     def in_step(self) -> bool:
@@ -50,7 +52,7 @@ class Pace:
         self._marks, self._step = 0, 0
         self._doing: Callable[[], str] | None = None
         self._thread: int | None = None
-        self._seen = 0
+        self._seen = self._looks = 0
         self._quiet = self._longest = 0.0
 
     def begin(self, step: int, doing: Callable[[], str]) -> None:
@@ -78,7 +80,8 @@ class Pace:
             if self._seen:
                 self._longest = max(self._longest, self._quiet)
             self._seen, self._quiet = marks, 0.0
-        report = Report(marks, self._step + 1, doing)
+        self._looks += 1
+        report = Report(marks, self._step + 1, doing, looks=self._looks)
         if not report.in_step:
             self._quiet = 0.0
         if self._quiet:
@@ -107,15 +110,14 @@ class Judge:
         return True
 
     def stalled(self, reports: Sequence[Report], now: float, limit: float) -> bool:
-        """Whether no process gets on: each says so, or has not said anything else for `limit` seconds, as one
-        that holds the interpreter's lock cannot."""
+        """Whether no process gets on: each says so, or has said nothing for `limit` seconds, as one where a
+        thread keeps the interpreter's lock."""
         still = True
         for index, report in enumerate(reports):
             before, since = self._since.get(index, (None, now))
             if report != before:
                 self._since[index] = report, since = report, now
-            silent = report.in_step and now - since > limit
-            still &= report.stalled or silent
+            still &= report.stalled or now - since > limit
         return still
 
 
