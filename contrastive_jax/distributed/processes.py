@@ -212,7 +212,7 @@ class Group:
         store = client()
         store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
         limit = self._pace.limit
-        end_if_locked(2 * limit + 5 * _SECONDS_BETWEEN_LOOKS)  # when the others have told whom they miss
+        end_if_locked(3 * limit + 5 * _SECONDS_BETWEEN_LOOKS)  # when the others have told whom they miss
         if report.stalled and self._judge.due(now, limit):
             told = store.key_value_dir_get(_REPORTS)
             found = {int(key.rpartition("/")[2]): Report(*json.loads(text)) for key, text in told}
