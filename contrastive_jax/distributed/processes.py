@@ -185,8 +185,7 @@ class Group:
         for key, text in client().key_value_dir_get(_FAILED):
             message, code = json.loads(text)
             return _End(f"process {key.rpartition('/')[2]} of {self.count} ended: {message}", code)
-        why = self._stalled()
-        return _End(why) if why else None
+        return self._stalled()
 
     def _missed(self) -> _End | None:
         """Who gives no sign of life any more."""
@@ -201,8 +200,8 @@ class Group:
             missing=len(missing),
         )
 
-    def _stalled(self) -> str | None:
-        """Why the run stands still, which whoever finds it first tells all; None while it does not."""
+    def _stalled(self) -> _End | None:
+        """That the run stands still, which whoever finds it first tells all."""
         now = time.monotonic()
         # A process that was stopped and goes on has not been looked at meanwhile.
         report = self._pace.look(min(now - self._looked, 3 * _SECONDS_BETWEEN_LOOKS))
@@ -212,22 +211,27 @@ class Group:
         store = client()
         store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
         limit = self._pace.limit
-        end_if_locked(3 * limit + 5 * _SECONDS_BETWEEN_LOOKS)  # when the others have told whom they miss
+        end_if_locked(limit + 5 * _SECONDS_BETWEEN_LOOKS)
         if report.stalled and self._judge.due(now, limit):
             told = store.key_value_dir_get(_REPORTS)
             found = {int(key.rpartition("/")[2]): Report(*json.loads(text)) for key, text in told}
             reports = [found.get(index, Report()) for index in range(self.count)]
             if self._judge.stalled(reports, now, limit):
                 why = f"{verdict(reports, self._pace.quiet, self._names)}; {_AGAIN}"
+                silent = sum(not report.stalled for report in reports)
                 with contextlib.suppress(RuntimeError):  # another one has found it at the same time
-                    store.key_value_set(f"{_STALLED}/why", why)
-        return next((why for _, why in store.key_value_dir_get(_STALLED)), None)
+                    store.key_value_set(f"{_STALLED}/why", json.dumps([why, silent]))
+        for _, text in store.key_value_dir_get(_STALLED):
+            why, silent = json.loads(text)
+            return _End(why, missing=silent)
+        return None
 
     def _leave(self, end: _End) -> None:
         with self._one_leaves:
             if self._failing or self._ending:
                 return
             self._leaving = True
+            end_if_locked(None)
             print(f"contrastive-jax: {self.name}: {end.reason}", file=sys.stderr, flush=True)
             if end.missing is not None:
                 self._go_last(end.missing)

@@ -49,6 +49,7 @@ def test_another_folder(start, tmp_path):
     assert all("is not the same folder in process 1 as in process 0" in text for text in said)
 
 
+@pytest.mark.slow
 def test_another_number_of_processes(start, tmp_path):
     port = free_port()
     first = start(tmp_path / "run", 2, only=[0], port=port)
