@@ -39,10 +39,26 @@ def _start(options, stop, stream, clock) -> int:
     place = _place(options)
     stored = load(options.config, options.overrides, Config)
     config = build(stored, Config)
-    with join(place, config.processes) as group, _failing_together(group):
-        if not group.first:
-            logging.getLogger("contrastive_jax").setLevel(logging.WARNING)
-        return _train(options, config, json.loads(stored.to_json()), stop, stream, clock, group, profile)
+    try:
+        with (
+            join(place, config.processes, lambda: _check_stop(stop)) as group,
+            _failing_together(group),
+        ):
+            if not group.first:
+                logging.getLogger("contrastive_jax").setLevel(logging.WARNING)
+            return _train(options, config, json.loads(stored.to_json()), stop, stream, clock, group, profile)
+    except _StoppedAlone as signal:
+        print(f"{signal}: not all processes had come; run the same command again", file=sys.stderr)
+        return STOPPED_EARLY
+
+
+class _StoppedAlone(Exception):  # noqa: N818
+    """A signal came while the other processes were waited for."""
+
+
+def _check_stop(stop) -> None:
+    if stop.requested:
+        raise _StoppedAlone(stop.requested)
 
 
 def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
@@ -87,7 +103,7 @@ def _failing_together(group) -> Iterator[None]:
     import jax
 
     from contrastive_jax.data.reading import ReaderFailed
-    from contrastive_jax.distributed.processes import ProcessLost
+    from contrastive_jax.distributed.coordination import ProcessLost
     from contrastive_jax.training.loop import NonFiniteLoss
     from contrastive_jax.training.manifest import CheckpointError
 
@@ -96,7 +112,7 @@ def _failing_together(group) -> Iterator[None]:
     except InputError as error:
         group.fail(str(error), WRONG_INPUT)
         raise
-    except (NonFiniteLoss, CheckpointError, ReaderFailed, ProcessLost, OSError) as error:
+    except (CommandError, NonFiniteLoss, CheckpointError, ReaderFailed, ProcessLost, OSError) as error:
         group.fail(str(error), FAILED)
         raise CommandError(str(error)) from error
     except Exception as error:

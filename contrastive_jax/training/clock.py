@@ -40,7 +40,7 @@ class Clock:
     **Goodput** is the share of the wall time since the clock was made that was `step`. So a start, a
     restore, a compilation and repeated steps lower it; the time between two processes is in neither.
 
-    For one thread. now: seconds that never go back.
+    For one thread, apart from `doing`. now: seconds that never go back.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -68,6 +68,11 @@ class Clock:
             self._tick()
             self._open.pop()
             self._seconds[span.kind] += span.seconds
+
+    @property
+    def doing(self) -> str:
+        """The kind that the time is counted as now; for any thread."""
+        return (self._open[-1:] or [self._ground])[0].kind
 
     def seconds(self) -> dict[str, float]:
         """Seconds of each kind so far; open spans count as what they are called now."""

@@ -124,6 +124,7 @@ class Run:
             if start:
                 self._evaluate_if_due(state, start)
             advance = self._advance(stream)
+            self.group.begin_steps(start, lambda: self.clock.doing)
             self.pace.begin(start)
             unsettled: _Done | None = None
             for number in range(start + 1, self.config.steps + 1):
@@ -192,7 +193,8 @@ class Run:
         # Of several processes one alone has nobody to save with; those who were asked to stop all have.
         together = self.group.count == 1 or self._asked_to_stop
         if step > start and together:
-            self.checkpoints.save(step, state)
+            with self.clock.spent("checkpoint"):
+                self.checkpoints.save(step, state)
 
     def _pause_after(self, step: int) -> bool:
         due = self.checkpoints.due(step) or self._evaluation_due(step)
@@ -213,6 +215,7 @@ class Run:
         step = done.step
         values = {name: value.item() for name, value in jax.device_get(dict(done.metrics)).items()}
         broken, stops = map(int, done.told)
+        self.group.finished(step)
         self._asked_to_stop |= stops > 0
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(values[name]):
@@ -287,6 +290,7 @@ class Run:
         if self.group.count > 1 and not self._asked_to_stop:
             told = summed(self.experiment.mesh, [bool(self.stop.requested)])
             self._asked_to_stop = int(jax.device_get(told)[0]) > 0
+            self.group.finished()
         return self._signal if self._stopping else None
 
     def _check_stop(self) -> None:

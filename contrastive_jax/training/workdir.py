@@ -6,11 +6,12 @@ import fcntl
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ FREE_KEYS = (
     *("data.workers", "data.prefetch", "data.stall_seconds"),
 )
 _ABSENT = object()
+_SECONDS_TO_LEAVE = 5.0  # for a process that was killed, and whose successor is here already
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,8 +98,9 @@ def open_workdir(
         come since, at their defaults.
 
     Raises:
-      InputError: the folder cannot be written, belongs to something else, is in use by another
-        process, has a damaged `config.json`, or holds another config (each differing key is named).
+      InputError: the folder cannot be written, belongs to something else, has a damaged `config.json`, or
+        holds another config (each differing key is named).
+      CommandError: another process uses it and does not leave, or the file system does not answer.
     """
     path = Path(path)
     config = json.loads(json.dumps(config))
@@ -117,24 +120,31 @@ def open_workdir(
             lock.close()
             raise
     except OSError as error:
-        raise InputError(
-            f"--workdir {path} cannot be used: {error.strerror or error}; give a folder that can be written"
-        ) from error
+        kind = kind_of(error)
+        advice = "give a folder that can be written" if kind is InputError else "run the same command again"
+        raise kind(f"--workdir {path} cannot be used: {error.strerror or error}; {advice}") from error
     return WorkDirectory(path, lock)
 
 
 def _lock(path: Path) -> IO[bytes]:
     lock = open(path / ".lock", "ab")  # noqa: SIM115 (held open on purpose)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise InputError(
-            f"--workdir {path} is in use by another process: wait for it, stop it, or give another folder"
-        ) from None
-    except OSError as error:
-        log.warning("%s cannot be locked (%s): make sure that only one run uses it", path, error.strerror)
-    return lock
+    until = time.monotonic() + _SECONDS_TO_LEAVE
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > until:
+                lock.close()
+                raise CommandError(
+                    f"--workdir {path} is in use by another process: wait for it, stop it, or give another "
+                    "folder"
+                ) from None
+        except OSError as error:
+            message = "%s cannot be locked (%s): make sure that only one run uses it"
+            log.warning(message, path, error.strerror)
+            return lock
+        time.sleep(0.1)
 
 
 def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
@@ -142,7 +152,9 @@ def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise kind_of(error)(f"{file} cannot be read ({error}): {advice}") from error
+    except ValueError as error:
         raise InputError(f"{file} cannot be read ({error}): {advice}") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} holds no JSON object: {advice}")

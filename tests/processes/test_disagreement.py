@@ -1,11 +1,15 @@
-"""Processes that do not fit together end at the start: one line, exit code 2, nothing written over."""
+"""Processes that do not fit together, or do not come, end at the start: one line, nothing written over.
+
+Exit code 2 where the flags are wrong, 1 where starting again may help.
+"""
 
 import os
 import shutil
 import socket
+import time
 
 import pytest
-from fleet import free_port
+from fleet import free_port, lines
 
 pytestmark = pytest.mark.command
 QUICKLY = "--config.processes.connect_seconds=3"
@@ -45,21 +49,73 @@ def test_another_folder(start, tmp_path):
     assert all("is not the same folder in process 1 as in process 0" in text for text in said)
 
 
+@pytest.mark.slow
+def test_another_number_of_processes(start, tmp_path):
+    port = free_port()
+    first = start(tmp_path / "run", 2, only=[0], port=port)
+    second = start(tmp_path / "run", 3, only=[1], port=port)
+    for part in (first, second):
+        codes, said = part.end(60)
+        assert codes == [2]
+        assert said[0].count("\n") == 1
+        assert "--processes is 2 in process 0 and 3 in process 1" in said[0]
+
+
 def test_a_coordinator_that_does_not_answer(start, tmp_path):
     codes, said = start(tmp_path / "run", 2, QUICKLY, only=[1]).end()
-    assert codes == [2]
+    assert codes == [1]
+    assert said[0].count("\n") == 1
     assert "does not answer in 3 s" in said[0]
-    assert "Traceback" not in said[0]
+    assert "raise config.processes.connect_seconds" in said[0]
 
 
 def test_a_process_that_does_not_come(start, tmp_path):
-    codes, said = start(tmp_path / "run", 2, QUICKLY, only=[0]).end()
-    assert codes == [2]
-    assert "not all processes have come within 3 s" in said[0]
+    codes, said = start(tmp_path / "run", 3, QUICKLY, only=[0, 2]).end()
+    assert codes == [1, 1]
+    for text in said:
+        assert text.count("\n") == 1
+        assert "not all processes have come within 3 s: process 1 of 3 is missing" in text
+        assert "raise config.processes.connect_seconds" in text
 
 
+@pytest.mark.slow
 def test_a_port_in_use(start, tmp_path):
     with socket.create_server(("", 0)) as server:
-        codes, said = start(tmp_path / "run", 2, only=[0], port=server.getsockname()[1]).end()
-    assert codes == [2]
-    assert "Address already in use" in said[0]
+        port = server.getsockname()[1]
+        codes, said = start(tmp_path / "run", 2, QUICKLY, only=[0], port=port).end()
+    assert codes == [1]
+    assert f"another process has held port {port} for 3 s" in said[0]
+
+
+@pytest.mark.slow
+def test_a_port_that_an_earlier_run_holds_for_a_while(start, tmp_path):
+    with socket.create_server(("", 0)) as server:
+        part = start(tmp_path / "run", 2, "--config.steps=2", port=server.getsockname()[1])
+        time.sleep(12)
+    codes, said = part.end()
+    assert codes == [0, 0], said
+    assert "waiting until it is free" in said[0]
+
+
+@pytest.mark.slow
+def test_a_signal_while_others_are_waited_for(start, tmp_path):
+    part = start(tmp_path / "run", 2, only=[0])
+    time.sleep(12)
+    part.running[0].terminate()
+    codes, said = part.end(30)
+    assert codes == [75]
+    assert "SIGTERM: not all processes had come" in said[0]
+
+
+@pytest.mark.slow
+def test_the_places_that_open_mpi_gives(start, tmp_path):
+    """Without flags: what `mpirun` leaves in the environment of two ranks."""
+    both = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://127.0.0.1:34911", "OMPI_COMM_WORLD_SIZE": "2"}
+    ranks = []
+    for rank in ("0", "1"):
+        own = {"OMPI_COMM_WORLD_RANK": rank, "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
+        ranks.append(start(tmp_path / "run", 1, "--config.steps=2", variables={**both, **own}))
+    for part in ranks:
+        codes, said = part.end()
+        assert codes == [0], said
+    assert [line["step"] for line in lines(tmp_path / "run")] == [1, 2]

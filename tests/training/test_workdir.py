@@ -1,13 +1,17 @@
+import errno
 import json
 import logging
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from contrastive_jax.commands import train
 from contrastive_jax.configuration import load
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.training import workdir
 from contrastive_jax.training.experiment import Config
 from contrastive_jax.training.workdir import finished, open_workdir, write_json
 
@@ -113,7 +117,8 @@ def test_folders_that_cannot_be_used_are_refused(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-def test_one_process_at_a_time_and_death_frees_it(tmp_path):
+def test_one_process_at_a_time_and_death_frees_it(tmp_path, monkeypatch):
+    """It is a fault: who comes after a restart may find the earlier process on its way out."""
     code = (
         "import sys, time; from contrastive_jax.training.workdir import open_workdir;"
         "w = open_workdir(sys.argv[1], {'steps': 10}); print('open', flush=True); time.sleep(60)"
@@ -121,15 +126,33 @@ def test_one_process_at_a_time_and_death_frees_it(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout.readline() == "open\n"
-        with pytest.raises(InputError, match="in use by another process"):
-            open_workdir(tmp_path, {"steps": 10})
+        with monkeypatch.context() as patch:
+            patch.setattr(workdir, "_SECONDS_TO_LEAVE", 0.0)
+            with pytest.raises(CommandError, match="in use by another process"):
+                open_workdir(tmp_path, {"steps": 10})
+        threading.Timer(0.5, process.kill).start()
+        open_workdir(tmp_path, {"steps": 10}).close()
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-    with open_workdir(tmp_path, {"steps": 10}), pytest.raises(InputError, match="in use"):
+    monkeypatch.setattr(workdir, "_SECONDS_TO_LEAVE", 0.0)
+    with open_workdir(tmp_path, {"steps": 10}), pytest.raises(CommandError, match="in use"):
         open_workdir(tmp_path, {"steps": 10})
     open_workdir(tmp_path, {"steps": 10}).close()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [("ESTALE", CommandError), ("ENOSPC", CommandError), ("EACCES", InputError)]
+)
+def test_what_a_later_start_may_find_mended_is_a_fault(tmp_path, monkeypatch, number, kind):
+    def fail(*_):
+        code = getattr(errno, number)
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(workdir, "_lock", fail)
+    with pytest.raises(kind, match="cannot be used"):
+        open_workdir(tmp_path, CONFIG)
 
 
 def test_values_that_json_does_not_know_are_refused(tmp_path):
