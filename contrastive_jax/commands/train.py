@@ -93,7 +93,7 @@ def _failing_together(group) -> Iterator[None]:
     import jax
 
     from contrastive_jax.data.reading import ReaderFailed
-    from contrastive_jax.distributed.processes import ProcessLost
+    from contrastive_jax.distributed.coordination import ProcessLost
     from contrastive_jax.training.loop import NonFiniteLoss
     from contrastive_jax.training.manifest import CheckpointError
 

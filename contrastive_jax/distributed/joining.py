@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from contrastive_jax.distributed.coordination import client
 from contrastive_jax.distributed.launchers import several_processes
-from contrastive_jax.distributed.processes import ALONE, Group, client
+from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.errors import FAILED, WRONG_INPUT, InputError
 
 

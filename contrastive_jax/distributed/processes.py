@@ -14,16 +14,13 @@ import threading
 import time
 from typing import Any
 
+from contrastive_jax.distributed.coordination import client, wait_for
 from contrastive_jax.errors import FAILED
 
 _SECONDS_BETWEEN_LOOKS = 2.0
 _FAILED = "contrastive_jax/failed"
 _LEFT = "contrastive_jax/left"
-_LONGEST_WAIT = 1800.0  # for a process that is alive and late: compiling, rendering, reading a large file
-
-
-class ProcessLost(RuntimeError):  # noqa: N818
-    """Another process of the run has ended or cannot be reached; the message names it."""
+_ALL = "contrastive_jax/all"
 
 
 class Group:
@@ -44,8 +41,10 @@ class Group:
     def name(self) -> str:
         return f"process {self.index} of {self.count}"
 
-    def gather(self, value: Any, seconds: float = _LONGEST_WAIT) -> list[Any]:
+    def gather(self, value: Any, seconds: float | None = None) -> list[Any]:
         """The JSON values of all processes, in their order; every process calls it, in the same order.
+
+        seconds: the longest wait; None waits for as long as all live, which `watch` sees to.
 
         Raises:
           ProcessLost: some process did not come within the time.
@@ -58,8 +57,8 @@ class Group:
         found = {int(key.rpartition("/")[2]): text for key, text in client().key_value_dir_get(folder)}
         return [json.loads(found[index]) for index in range(self.count)]
 
-    def tell(self, value: Any = None, seconds: float = _LONGEST_WAIT) -> Any:
-        """What process 0 gave, in every process; it does not wait for the others.
+    def tell(self, value: Any = None, seconds: float | None = None) -> Any:
+        """What process 0 gave, in every process; it does not wait for the others. `seconds` as in `gather`.
 
         Raises:
           ProcessLost: process 0 did not come within the time.
@@ -70,28 +69,33 @@ class Group:
         if self.first:
             client().key_value_set(key, json.dumps(value))
             return value
-        try:
-            return json.loads(client().blocking_key_value_get(key, int(seconds * 1000)))
-        except RuntimeError as error:
-            raise ProcessLost(f"{self._names([0])} was not heard of for {seconds:.0f} s") from error
+        return json.loads(
+            wait_for(key, seconds, self.index, lambda: (f"{self._names([0])} has not been heard of", 1))
+        )
 
     def _meeting(self) -> str:
         self._meetings += 1
         return f"contrastive_jax/meeting/{self._meetings}"
 
-    def barrier(self, name: str, seconds: float = _LONGEST_WAIT) -> None:
-        """Waits for all processes; `name` is used once. ProcessLost names those that do not come in time."""
+    def barrier(self, name: str, seconds: float | None = None) -> None:
+        """Waits for all processes; `name` is used once, `seconds` as in `gather`.
+
+        Raises:
+          ProcessLost: some did not come within the time.
+        """
         if self.count == 1:
             return
         here = f"contrastive_jax/here/{name}"
-        client().key_value_set(f"{here}/{self.index}", "")
-        try:
-            client().wait_at_barrier(f"contrastive_jax/{name}", int(seconds * 1000))
-        except Exception as error:
+
+        def late() -> tuple[str, int]:
             arrived = {int(key.rpartition("/")[2]) for key, _ in client().key_value_dir_get(here)}
             missing = [index for index in range(self.count) if index not in arrived]
-            late = self._names(missing) if missing else "a process"
-            raise ProcessLost(f"{late} did not reach {name!r} within {seconds:.0f} s") from error
+            return f"{self._names(missing)} has not reached {name!r}", min(arrived)
+
+        client().key_value_set(f"{here}/{self.index}", "")
+        if client().key_value_increment(f"{_ALL}/{name}/count", 1) == self.count:
+            client().key_value_set(f"{_ALL}/{name}/here", "")
+        wait_for(f"{_ALL}/{name}/here", seconds, self.index, late)
 
     def fail(self, message: str, code: int) -> None:
         """Tells the other processes why this one ends and with what code, and waits until they know."""
@@ -186,11 +190,3 @@ class Group:
 
 
 ALONE = Group()
-
-
-def client() -> Any:
-    """The runtime's client in this process: a key-value store and barriers."""
-    # JAX has no public name for its key-value store and barriers; Orbax and others reach for it likewise.
-    from jax._src import distributed
-
-    return distributed.global_state.client
