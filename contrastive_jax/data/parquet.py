@@ -186,7 +186,7 @@ class Parquet:
             return [_or_none(value) for value in column]
 
     def _last_of(self, number: int, name: str) -> pa.Array:
-        """A column of a row group, kept until another one is asked for: pieces of it come one after another."""
+        """A column of a row group, kept until another one is asked for, as it is read in pieces."""
         if self._last[:2] != (number, name):
             self._last = number, name, self._group(number, (name,), keep=False)[0]
         return self._last[2]
