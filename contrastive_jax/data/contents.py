@@ -94,6 +94,16 @@ def of_content(name: str, records: int, content: Iterable[bytes], versions: Mapp
     return Contents(name, records, content=digest.hexdigest()[:16], versions=dict(versions))
 
 
+def as_json(parts: Sequence[Contents]) -> list[dict[str, Any]]:
+    """JSON that `from_json` reads."""
+    return [part.as_json() for part in parts]
+
+
+def from_json(parts: Iterable[Mapping[str, Any]]) -> list[Contents]:
+    """What `as_json` was given."""
+    return [Contents(**part) for part in parts]
+
+
 def difference(
     here: Sequence[Contents], there: Sequence[Contents], now: str = "now", before: str = "then"
 ) -> str:

@@ -13,7 +13,7 @@ import jax
 import jaxlib
 
 from contrastive_jax import __version__
-from contrastive_jax.data.contents import Contents, difference
+from contrastive_jax.data.contents import Contents, as_json, difference, from_json
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.workdir import flatten
@@ -47,12 +47,11 @@ def check_same_data(group: Group, here: Mapping[str, Sequence[Contents]]) -> Non
 
     here: {the config's key and source: what it is made of}.
     """
-    told = group.tell({name: [each.as_json() for each in parts] for name, parts in here.items()})
-    there = {name: [Contents(**each) for each in parts] for name, parts in told.items()}
+    told = group.tell({name: as_json(parts) for name, parts in here.items()})
     words = (
         f"{name.partition('=')[0]}: {found}"
         for name, parts in here.items()
-        if (found := difference(parts, there[name], f"in process {group.index}", "in process 0"))
+        if (found := difference(parts, from_json(told[name]), f"in process {group.index}", "in process 0"))
     )
     if found := next(filter(None, group.gather(next(words, ""))), ""):
         raise InputError(f"{found}: all processes need the same data")

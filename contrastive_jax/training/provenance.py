@@ -6,7 +6,7 @@ import functools
 import logging
 from pathlib import Path
 
-from contrastive_jax.data.contents import Contents, difference
+from contrastive_jax.data.contents import Contents, as_json, difference, from_json
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.agreement import check_same_data
@@ -78,10 +78,7 @@ class Provenance:
 
     def note(self) -> None:
         """Writes down what the data are made of, where that is not there already."""
-        noted = {
-            "format": FORMAT,
-            "sources": {name: [each.as_json() for each in parts] for name, parts in self.here.items()},
-        }
+        noted = {"format": FORMAT, "sources": {name: as_json(parts) for name, parts in self.here.items()}}
         if read_data(self._path) != noted:
             write_json(self._path / DATA, noted)
 
@@ -91,7 +88,7 @@ class Provenance:
         for name, parts in self.here.items():
             # The training data may lie elsewhere by now.
             known = noted.get(name) or next((noted[n] for n in noted if _is_training(n, name)), None)
-            if known is not None and (words := difference(parts, [Contents(**each) for each in known])):
+            if known is not None and (words := difference(parts, from_json(known))):
                 found[name] = words
         return found
 
