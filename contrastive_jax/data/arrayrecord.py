@@ -102,7 +102,7 @@ class ArrayRecord:
                 record = {}
             seen |= name in record
             values.append(record.get(name, f"{self._names[file]}/{row}" if name == "key" else ""))
-        if not seen:
+        if len(rows) and not seen:
             raise KeyError(name)
         return values
 

@@ -61,10 +61,15 @@ def _pieces(count: int, most: int, seed: int) -> Iterator[Sequence[int]]:
         return
     runs = -(-most // _RUN)
     ends, shares = (np.arange(runs + 1) * total // runs for total in (count, most))
-    lengths = np.minimum(np.diff(shares), np.diff(ends))
-    drawn = Streams(seed, "captions").at(0, 0).random(runs)
-    starts = ends[:-1] + (drawn * (np.diff(ends) - lengths + 1)).astype(np.int64)
-    for first in range(0, runs, _PIECE // _RUN):
-        some = slice(first, first + _PIECE // _RUN)
-        pairs = zip(starts[some].tolist(), lengths[some].tolist())
-        yield [row for start, length in pairs for row in range(start, start + length)]
+    sizes = np.diff(ends)
+    lengths = np.minimum(np.diff(shares), sizes)
+    firsts = (Streams(seed, "captions").at(0, 0).random(runs) * sizes).astype(np.int64)
+    for run in range(0, runs, _PIECE // _RUN):
+        some = slice(run, run + _PIECE // _RUN)
+        each = zip(*(values[some].tolist() for values in (ends[:-1], sizes, firsts, lengths)))
+        # A run that reaches the end of its stretch goes on at the beginning: so all are drawn alike.
+        yield [
+            start + place
+            for start, size, first, length in each
+            for place in sorted((first + step) % size for step in range(length))
+        ]

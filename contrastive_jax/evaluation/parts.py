@@ -37,9 +37,8 @@ def check_same(what: str, plan: Mapping[str, Any], there: Mapping[str, Any]) -> 
         if value != there.get(name) and name not in _FREE
     ]
     if not differing and "data" in plan and "data" in there:
-        differing = list(
-            filter(None, [difference(*map(from_json, (plan["data"], there["data"])), "here", "there")])
-        )
+        words = difference(from_json(plan["data"]), from_json(there["data"]), "here", "there")
+        differing = [words] if words else []
     if differing:
         raise InputError(
             f"{what} holds other embeddings ({'; '.join(differing)}): give another file or delete it"
