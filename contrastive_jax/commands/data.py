@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _prepare(options, stream: IO[str]) -> int:
+    from contrastive_jax.data.contents import as_json
     from contrastive_jax.data.preparation import choose_shards, finish, opened_folder, remaining
     from contrastive_jax.data.shards import Plan
     from contrastive_jax.data.sources import open_source
@@ -38,11 +39,12 @@ def _prepare(options, stream: IO[str]) -> int:
 
     if options.beam_option and options.runner != "beam":
         raise InputError(f"--beam-option {options.beam_option[0]}: give --runner beam with it")
-    records, folder = len(open_source(options.source)), Path(options.output)
+    source, folder = open_source(options.source), Path(options.output)
+    records, contents = len(source), json.dumps(as_json(source.contents()))
     shards = options.shards or choose_shards(records)
     if shards > records:
         raise InputError(f"--shards {shards}: {options.source} has {records} records")
-    plan = Plan(options.source, records, shards, options.resize)
+    plan = Plan(options.source, records, shards, options.resize, contents)
     # A pipeline heeds no such request: a signal ends it, and finished shards stay.
     stopping = StopRequest() if options.runner == "local" else contextlib.nullcontext()
     with stopping as stop, opened_folder(folder, plan):

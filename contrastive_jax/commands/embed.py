@@ -11,7 +11,7 @@ from typing import Any
 from contrastive_jax.commands.output import answer, progress, reserved_stdout
 from contrastive_jax.errors import DONE, STOPPED_EARLY, CommandError, InputError
 
-_NOT_SHOWN = ("scale", "offset", "model", "format")
+_NOT_SHOWN = ("scale", "offset", "model", "format", "data")
 
 
 class _Stopped(Exception):  # noqa: N818
@@ -50,6 +50,7 @@ def _checked_output(output: Path) -> Path:
 def _embed(options, output: Path, stop) -> dict[str, Any]:
     import jax
 
+    from contrastive_jax.data.contents import as_json
     from contrastive_jax.data.sources import open_source
     from contrastive_jax.evaluation.parts import put_together
     from contrastive_jax.training.fingerprint import fingerprint
@@ -66,7 +67,7 @@ def _embed(options, output: Path, stop) -> dict[str, Any]:
         "model": fingerprint(trained),
         "branch": options.branch,
     }
-    plan |= {"source": options.source, "source_records": len(source)}
+    plan |= {"source": options.source, "source_records": len(source), "data": as_json(source.contents())}
     parts = output.with_name(f"{output.name}.parts")
     if (there := _finished(output, {**plan, "dtype": options.dtype})) is not None:
         print(f"{output} is finished", file=sys.stderr)

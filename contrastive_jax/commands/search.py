@@ -56,7 +56,7 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         if stored is None:
             stored = _embedded(embed, branch, source)
         else:
-            _check_index(options, stored, branch, trained, len(source))
+            _check_index(options, stored, branch, trained, spec, source)
         if picture is None:
             query = embed.texts(query_branch, [options.query])
         else:
@@ -96,7 +96,8 @@ def _index(options):
     return stored
 
 
-def _check_index(options, stored, branch: str, trained, records: int) -> None:
+def _check_index(options, stored, branch: str, trained, spec: str, source) -> None:
+    from contrastive_jax.data.contents import difference, from_json
     from contrastive_jax.training.fingerprint import fingerprint
 
     there = stored.metadata
@@ -107,11 +108,15 @@ def _check_index(options, stored, branch: str, trained, records: int) -> None:
             f"--index {options.index} is of another model (step {there['step']} of {there['workdir']}, not "
             f"step {trained.step} of {trained.path}): give its --step, or embed again"
         )
-    if there["source_records"] != records:
+    if there["source_records"] != len(source):
         raise InputError(
             f"--index {options.index} is of {there['source_records']} records and {there['source']} has "
-            f"{records}: it has changed; embed again"
+            f"{len(source)}: it has changed; embed again"
         )
+    # Of records from elsewhere, perhaps in another form, the keys are compared later.
+    known = from_json(there["data"]) if "data" in there and spec == there["source"] else None
+    if known is not None and (words := difference(source.contents(), known)):
+        raise InputError(f"--index {options.index}: {words}: the source has changed; embed again")
 
 
 def _source(options, stored, experiment):

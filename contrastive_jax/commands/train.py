@@ -67,19 +67,25 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     from contrastive_jax.training.experiment import Experiment
     from contrastive_jax.training.loop import Run
     from contrastive_jax.training.program_cache import kept_programs
+    from contrastive_jax.training.provenance import Provenance
     from contrastive_jax.training.workdir import finished
 
     check_same_run(group, stored)
     experiment, path = Experiment(config), Path(options.workdir)
+    data = Provenance(experiment, path, options.accept_changed_data)
     if group.tell(not (path / "config.json").exists()):
         # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
         experiment.check_data()
         experiment.find_starts(group)
-    with _workdir(path, stored, options.extend, group):
+        data.agree(group)
+    with _workdir(path, stored, options.extend, group, data.check):
         check_same_folder(group, path)
         result = group.tell(finished(path) if group.first else None)
         try:
             if result is None:
+                data.agree(group)
+                if group.first:
+                    data.note()
                 with kept_programs(path / "programs"):
                     result = Run(experiment, path, stop, group, clock, profile)()
             elif group.first:
@@ -123,11 +129,14 @@ def _failing_together(group) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _workdir(path: Path, config, extend: bool, group) -> Iterator[None]:
+def _workdir(path: Path, config, extend: bool, group, unchanged) -> Iterator[None]:
     """The work directory, opened and held by process 0."""
     from contrastive_jax.training.workdir import open_workdir
 
-    with open_workdir(path, config, extend, _completed) if group.first else contextlib.nullcontext():
+    opened = contextlib.nullcontext()
+    if group.first:
+        opened = open_workdir(path, config, extend, _completed, unchanged)
+    with opened:
         yield
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import itertools
 import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache, files
+from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.indexes import warn
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.serialization import decode, decode_values
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _AT_ONCE = 1024  # records that a column is read by
 _FIRST = 16  # records that tell whether a file holds any of ours
@@ -38,12 +40,13 @@ class ArrayRecord:
     def __init__(self, pattern: str) -> None:
         self.name, self._pattern = f"arrayrecord:{pattern}", pattern
         try:
-            paths = [_local(path) for path in files.expand(pattern, ".arrayrecord")]
+            self._paths = files.expand(pattern, ".arrayrecord")
+            paths = [_local(path) for path in self._paths]
             self._readers = _Readers(paths)
             self._places = files.Places([self._readers[n].num_records() for n in range(len(paths))])
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
-        self._names = files.names(paths, ".arrayrecord")
+        self._names = files.names(self._paths, ".arrayrecord")
         if not len(self):
             raise InputError(f"source {self.name!r}: no record in {len(paths)} files")
         self._check_kind()
@@ -78,23 +81,28 @@ class ArrayRecord:
         record["record"] = index
         return record
 
-    def column(self, name: str) -> list[Any] | range:
+    def contents(self) -> list[Contents]:
+        """Its files."""
+        return [of_files(self.name, len(self), self._paths)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records; files are read through, but only headers decoded.
 
         Raises:
             KeyError: no record has it, or it is bytes or an array.
         """
+        rows = range(len(self)) if rows is None else rows
         if name == "record":
-            return range(len(self))
+            return rows
         values, seen = [], name == "key"
-        for file, row, content in self._all():
+        for file, row, content in self._some(rows):
             try:
                 record = decode_values(content)
             except BrokenRecord:
                 record = {}
             seen |= name in record
             values.append(record.get(name, f"{self._names[file]}/{row}" if name == "key" else ""))
-        if not seen:
+        if len(rows) and not seen:
             raise KeyError(name)
         return values
 
@@ -106,11 +114,11 @@ class ArrayRecord:
         except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
             raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
 
-    def _all(self) -> Iterator[tuple[int, int, bytes]]:
-        for file in range(len(self._names)):
-            count = len(self._places.of_file(file))
-            for start in range(0, count, _AT_ONCE):
-                rows = list(range(start, min(start + _AT_ONCE, count)))
+    def _some(self, wanted: Sequence[int]) -> Iterator[tuple[int, int, bytes]]:
+        for start in range(0, len(wanted), _AT_ONCE):
+            places = map(self._places.__getitem__, wanted[start : start + _AT_ONCE])
+            for file, of in itertools.groupby(places, lambda place: place[0]):
+                rows = [row for _, row in of]
                 try:
                     contents = self._contents(file, rows)
                 except BrokenRecord:

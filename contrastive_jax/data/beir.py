@@ -6,11 +6,12 @@ import csv
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files
+from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class BEIR:
@@ -41,6 +42,7 @@ class BEIR:
         document_language = document_language or query_language
         try:
             self._documents = _texts(folder, "corpus", document_language)
+            self._paths = [_path(folder, "corpus", document_language)]
             if split == "titles":
                 self._queries = {
                     n: ("", title or text) for n, (title, text) in self._documents.items() if text
@@ -49,7 +51,8 @@ class BEIR:
                 judged = [(name, name, 1) for name in self._queries]
             else:
                 self._queries = _texts(folder, "queries", query_language)
-                judged = _judgements(f"{folder}/qrels/{split}.tsv")
+                self._paths += [_path(folder, "queries", query_language), f"{folder}/qrels/{split}.tsv"]
+                judged = _judgements(self._paths[-1])
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
         self._pairs = [
@@ -75,11 +78,16 @@ class BEIR:
             raise IndexError(f"record {index} of {len(self._pairs)}")
         return {"record": index} | {name: make(self, *self._pairs[index]) for name, make in _FIELDS.items()}
 
-    def column(self, name: str) -> list[Any] | range:
+    def contents(self) -> list[Contents]:
+        """Its documents, queries and judgements."""
+        return [of_files(self.name, len(self), self._paths)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records; KeyError where there is none of this name."""
         if name == "record":
-            return range(len(self))
-        return [_FIELDS[name](self, *pair) for pair in self._pairs]
+            return range(len(self)) if rows is None else rows
+        pairs = self._pairs if rows is None else [self._pairs[row] for row in rows]
+        return [_FIELDS[name](self, *pair) for pair in pairs]
 
 
 _FIELDS: dict[str, Callable[[BEIR, str, str, int], Any]] = {
@@ -98,12 +106,16 @@ _FIELDS: dict[str, Callable[[BEIR, str, str, int], Any]] = {
 
 def _texts(folder: str, what: str, language: str) -> dict[str, tuple[str, str]]:
     """{id: (title, text)}."""
-    source = JSONLines(f"{folder}/{what}/{language}.jsonl" if language else f"{folder}/{what}.jsonl")
+    source = JSONLines(_path(folder, what, language))
     found = {}
     for index in range(len(source)):
         record = source[index]
         found[record["key"]] = tuple(str(record.get(name) or "").strip() for name in ("title", "text"))
     return found
+
+
+def _path(folder: str, what: str, language: str) -> str:
+    return f"{folder}/{what}/{language}.jsonl" if language else f"{folder}/{what}.jsonl"
 
 
 def _judgements(path: str) -> list[tuple[str, str, int]]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.contents import Contents
 from contrastive_jax.data.digits import NAMES, Digits
 from contrastive_jax.data.streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PAIRS = 8  # records of each picture as the first of a pair
 
@@ -60,14 +64,20 @@ class DigitSums:
             "sum_name": NAMES[self._sums[index]],
         }
 
-    def column(self, name: str) -> Any:
+    def contents(self) -> list[Contents]:
+        """What the digits are made of, and how many pairs there are."""
+        return [*self._digits.contents(), Contents(self.name, len(self))]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Any:
         """One field of all records; KeyError where there is none of this name, or it is a picture."""
+        some = slice(None) if rows is None else rows
+        rows = range(len(self)) if rows is None else rows
         columns = {
-            "key": list(map(str, range(len(self)))),
-            "record": range(len(self)),
-            "label": self._labels[0].tolist(),
-            "other_label": self._labels[1].tolist(),
-            "sum": self._sums.tolist(),
-            "sum_name": [NAMES[number] for number in self._sums],
+            "key": list(map(str, rows)),
+            "record": rows,
+            "label": self._labels[0][some].tolist(),
+            "other_label": self._labels[1][some].tolist(),
+            "sum": self._sums[some].tolist(),
+            "sum_name": [NAMES[number] for number in self._sums[some]],
         }
         return columns[name]

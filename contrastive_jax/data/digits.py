@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.contents import Contents, of_content
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Int64, UInt8
 
 SPLITS = ("train", "held_out", "all")
@@ -60,12 +64,19 @@ class Digits:
             "label_name": NAMES[label],
         }
 
-    def column(self, name: str) -> Any:
+    def contents(self) -> list[Contents]:
+        """All pictures and labels, and the version of what they are from."""
+        held = [self._pictures.tobytes(), self._labels.tobytes()]
+        versions = {"scikit-learn": importlib.metadata.version("scikit-learn")}
+        return [of_content(self.name, len(self), held, versions)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Any:
         """One field of all records; KeyError where there is none of this name, or it is the image."""
-        labels = self._labels[self._numbers].tolist()
+        numbers = self._numbers if rows is None else self._numbers[rows]
+        labels = self._labels[numbers].tolist()
         columns = {
-            "key": [str(number) for number in self._numbers.tolist()],
-            "record": range(len(self)),
+            "key": [str(number) for number in numbers.tolist()],
+            "record": range(len(self)) if rows is None else rows,
             "label": labels,
             "label_name": [NAMES[label] for label in labels],
         }

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache
+from contrastive_jax.data.contents import Contents, of_content
 from contrastive_jax.data.cores import cores
 from contrastive_jax.data.functions import VERSION
 from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from contrastive_jax.data.records import Source
 
@@ -76,9 +77,16 @@ class Docstrings:
         """One function; IndexError where there is none of this number."""
         return self._lines[index]
 
-    def column(self, name: str) -> Any:
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Any:
         """One field of all functions; KeyError where there is none of this name."""
-        return self._lines.column(name)
+        return self._lines.column(name, rows)
+
+    def contents(self) -> list[Contents]:
+        """The functions, and the versions of the packages that they are from."""
+        versions = {package.name: package.version for package in packages()}
+        with open(self._path, "rb") as file:
+            lines = (line.rpartition(b', "file": ')[0] for line in file)  # where it is installed is no matter
+            return [of_content(self.name, len(self), lines, versions)]
 
 
 def held_out(package: str) -> bool:

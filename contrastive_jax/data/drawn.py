@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data import curation
+from contrastive_jax.data import contents, curation
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.selection import Kept, fields_of
 from contrastive_jax.data.streams import Streams
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Int64, UInt8
 
+    from contrastive_jax.data.contents import Contents
     from contrastive_jax.data.records import Source
 
 
@@ -38,6 +39,11 @@ class Drawn(Kept):
 
     def __reduce__(self) -> tuple[type[Drawn], tuple[Any, ...]]:
         return Drawn, (self._source, self._option, self._mask)
+
+    def contents(self) -> list[Contents]:
+        """What its source is made of, and which records were drawn."""
+        drawn = contents.of_content(self.name, len(self), [self._mask.tobytes()], {})
+        return [*self._source.contents(), drawn]
 
 
 def part(source: Source, text: str) -> Drawn:
@@ -116,12 +122,20 @@ class Exchanged:
             raise BrokenRecord(f"record {other} has no {field!r} to give to record {index}")
         return record | {field: given[field]}
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records. See `records.Source.column`."""
-        column = self._source.column(name)
         if name != self._arguments[0]:
-            return column
+            return self._source.column(name, rows)
+        if rows is not None:
+            wanted, places = np.unique(self._from[rows], return_inverse=True)
+            column = self._source.column(name, wanted.tolist())
+            return [column[place] for place in places.tolist()]
+        column = self._source.column(name)
         return column[self._from] if isinstance(column, np.ndarray) else [column[i] for i in self._from]
+
+    def contents(self) -> list[Contents]:
+        """What its source is made of."""
+        return self._source.contents()
 
 
 def _in_a_ring(count: int, share: float) -> Int64[np.ndarray, " n"]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files
+from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.webdataset import PICTURES
 from contrastive_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Folder:
@@ -70,17 +74,27 @@ class Folder:
             record["text"] = self._text(key)
         return record
 
-    def column(self, name: str) -> list[Any] | range:
+    def contents(self) -> list[Contents]:
+        """Its pictures and their texts."""
+        texts = sorted({_caption(key) for key in self._keys} & self._texts)
+        keys, sizes = [*self._keys, *texts], None
+        if files.is_remote(self._folder):
+            listed = files.listed_sizes(self._folder)
+            sizes = [listed.get(key, 0) for key in keys]
+        return [of_files(self.name, len(self), [f"{self._folder}/{key}" for key in keys], sizes)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records; it reads no picture. See `records.Source.column`."""
         if name == "record":
-            return range(len(self))
+            return range(len(self)) if rows is None else rows
+        keys = list(self._keys) if rows is None else [self._keys[row] for row in rows]
         if name == "key":
-            return list(self._keys)
+            return keys
         if name in ("label", "label_name") and self._labels:
-            names = [key.partition("/")[0] for key in self._keys]
+            names = [key.partition("/")[0] for key in keys]
             return names if name == "label_name" else [self._labels[each] for each in names]
         if name == "text" and self._captioned:
-            return [self._column_text(key) if _caption(key) in self._texts else "" for key in self._keys]
+            return [self._column_text(key) if _caption(key) in self._texts else "" for key in keys]
         raise KeyError(name)
 
     def _read(self, key: str) -> bytes:

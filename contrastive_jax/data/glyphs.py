@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from fontTools import unicodedata as scripts
 
 from contrastive_jax.data.cache import cached
+from contrastive_jax.data.contents import Contents, of_content
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from jaxtyping import Bool, Int32
 
@@ -68,17 +70,26 @@ class Glyphs:
         record["record"] = index
         return record | {name: describe(character, face) for name, describe in _DESCRIPTIONS.items()}
 
-    def column(self, name: str) -> np.ndarray | list[str]:
+    def contents(self) -> list[Contents]:
+        """Its records and all pictures, and the versions of what draws them."""
+        from contrastive_jax.data.rendering import VERSIONS
+
+        held = (self._columns[name].tobytes() for name in sorted(self._columns))
+        content = itertools.chain([self._pictures], held)
+        return [of_content(self.name, len(self), content, {"drawn by": VERSIONS})]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> np.ndarray | list[str]:
         """One field of all records, in order: int32 [len(self)], or a list of str.
 
         Raises:
             KeyError: there is no such field, or it is the image.
         """
+        rows = slice(None) if rows is None else rows
         if name == "record":
-            return np.arange(len(self))
+            return np.arange(len(self))[rows]
         if name not in _DESCRIPTIONS:
-            return self._columns[name]
-        characters, faces = (self._columns[key].tolist() for key in ("character", "face"))
+            return self._columns[name][rows]
+        characters, faces = (self._columns[key][rows].tolist() for key in ("character", "face"))
         return [_DESCRIPTIONS[name](character, face) for character, face in zip(characters, faces)]
 
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 import numpy as np
 
 from contrastive_jax.data import files
+from contrastive_jax.data.columns import column
+from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.indexes import indexed
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
 _WORTH_KEEPING = 1 << 24  # bytes of a file whose index is written down rather than made again
 _PATH_FIELDS = ("image", "file_name")
@@ -81,23 +83,19 @@ class Lines(ABC):
             raise BrokenRecord(f"{self._where(file, row)}: {self._image!r} is missing or no path")
         return record
 
-    def column(self, name: str) -> list[Any] | range:
+    def contents(self) -> list[Contents]:
+        """Its files; pictures that records name are not looked at."""
+        return [of_files(self.name, len(self), self._paths)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records; it reads no picture. See `records.Source.column`."""
+        rows = range(len(self)) if rows is None else rows
         if name == "record":
-            return range(len(self))
+            return rows
         if name == "image":
             raise KeyError(name)
-        values, seen = [], False
-        for index in range(len(self)):
-            try:
-                record = self._record(*self._places[index], index)
-            except BrokenRecord:
-                record = {}
-            seen |= name in record
-            values.append(record.get(name, ""))
-        if not seen:
-            raise KeyError(name)
-        return values
+        remote = any(map(files.is_remote, self._paths))
+        return column(name, rows, lambda index: self._record(*self._places[index], index), remote)
 
     def _indexed(self, number: int) -> dict[str, Any]:
         path = self._paths[number]

@@ -5,16 +5,20 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import itertools
 import json
 import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files
+from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -68,6 +72,7 @@ class Parquet:
         self._nested = [_is_struct(field.type) for field in self._schema]
         self._lock = threading.RLock()
         self._process, self._open, self._kept = os.getpid(), {}, collections.OrderedDict()
+        self._last: tuple[Any, ...] = ()  # the group, the name and the values of a column read in pieces
 
     def __reduce__(self) -> tuple[type[Parquet], tuple[str, ...]]:
         return Parquet, self._arguments
@@ -97,14 +102,18 @@ class Parquet:
         key = record["key"] if record.get("key") is not None else self._key(number, row)
         return record | {"key": str(key), "record": index}
 
-    def column(self, name: str) -> list[Any] | range:
+    def contents(self) -> list[Contents]:
+        """Its files."""
+        return [of_files(self.name, len(self), self._paths)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records, read as a column; an absent value is an empty string.
 
         Raises:
             KeyError: there is no such column, or it is a picture.
         """
         if name == "record":
-            return range(len(self))
+            return range(len(self)) if rows is None else rows
         top, _, inner = name.partition(".")
         if top not in self._schema.names and name in self._schema.names:
             top, inner = name, ""
@@ -113,13 +122,14 @@ class Parquet:
             classes = self._classes.get(top)
             if classes is None or top not in self._schema.names:
                 raise KeyError(name)
-            return [_class(classes, value) or "" for value in self.column(top)]
+            return [_class(classes, value) or "" for value in self.column(top, rows)]
         if name == "key":
-            given = self._column(top) if top in self._schema.names else [None] * len(self)
-            return [self._key(*self._places[n]) if key is None else str(key) for n, key in enumerate(given)]
+            wanted = range(len(self)) if rows is None else rows
+            given = self._column(top, rows) if top in self._schema.names else [None] * len(wanted)
+            return [self._key(*self._places[n]) if key is None else str(key) for n, key in zip(wanted, given)]
         if top not in self._schema.names or (top in self._pictures and not inner):
             raise KeyError(name)
-        values = self._column(top)
+        values = self._column(top, rows)
         if inner:
             values = [flatten(value).get(inner, "") if isinstance(value, dict) else "" for value in values]
         elif self._nested[self._schema.names.index(top)]:
@@ -153,18 +163,33 @@ class Parquet:
         except OSError as error:
             raise BrokenRecord(f"{name}: cannot read {path} ({error.strerror or error})") from error
 
-    def _column(self, name: str) -> list[Any]:
-        return [value for number in range(len(self._groups)) for value in self._values(number, name)]
+    def _column(self, name: str, rows: Sequence[int] | None) -> list[Any]:
+        if rows is None:
+            return [value for number in range(len(self._groups)) for value in self._values(number, name)]
+        values: list[Any] = []
+        for number, places in itertools.groupby(map(self._places.__getitem__, rows), lambda place: place[0]):
+            values += self._values(number, name, [row for _, row in places])
+        return values
 
-    def _values(self, number: int, name: str) -> list[Any]:
+    def _values(self, number: int, name: str, some: Sequence[int] | None = None) -> list[Any]:
         try:
-            column = self._group(number, (name,), keep=False)[0]
+            column = (
+                self._group(number, (name,), keep=False)[0] if some is None else self._last_of(number, name)
+            )
         except BrokenRecord:
-            return [None] * len(self._places.of_file(number))
+            return [None] * len(self._places.of_file(number) if some is None else some)
+        if some is not None:
+            column = column.take(some)
         try:
             return column.to_pylist()
         except ValueError:
             return [_or_none(value) for value in column]
+
+    def _last_of(self, number: int, name: str) -> pa.Array:
+        """A column of a row group, kept until another one is asked for, as it is read in pieces."""
+        if self._last[:2] != (number, name):
+            self._last = number, name, self._group(number, (name,), keep=False)[0]
+        return self._last[2]
 
     def _value(self, number: int, name: str, value: pa.Scalar) -> Any:
         try:

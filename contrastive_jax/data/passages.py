@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.contents import Contents
 from contrastive_jax.data.curation import Entries
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.sentences import sentences
@@ -102,21 +103,26 @@ class Passages:
             "linked": [sentence for _, _, others in linked for sentence in others],
         }
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all passages. See `records.Source.column`."""
+        rows = range(len(self)) if rows is None else rows
         if name == "record":
-            return range(len(self))
+            return rows
         if name == "document_number":
-            return self._index.documents
+            return self._index.documents[rows]
         if name not in self._index.fields:
             raise KeyError(name)
         values = []
-        for index in range(len(self)):
+        for index in rows:
             try:
                 values.append(self[index].get(name, ""))
             except BrokenRecord:
                 values.append("")
         return values
+
+    def contents(self) -> list[Contents]:
+        """What its source is made of, and how many passages that gives."""
+        return [*self._source.contents(), Contents(self.name, len(self))]
 
     def _links(self, document: int) -> list[int]:
         start, end = self._index.starts[document : document + 2].tolist()

@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.shards import (
     Plan,
     partial_path,
@@ -92,7 +93,10 @@ def _settle(folder: Path, plan: Plan) -> None:
         _write_manifest(folder, plan, None)
         return
     here, known = plan.as_json(), there["plan"]
+    data = [from_json(plan.pop("data", ())) for plan in (here, known)]
     differing = [f"{k}: {here[k]} here, {known.get(k)} there" for k in here if here[k] != known.get(k)]
+    if not differing and all(data) and (words := difference(*data, "here", "there")):
+        differing = [words]
     if differing:
         raise InputError(
             f"--output {folder} holds other shards ({'; '.join(differing)}): "

@@ -9,6 +9,8 @@ from contrastive_jax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from contrastive_jax.data.contents import Contents
+
 
 class BrokenRecord(InputError):  # noqa: N818
     """One record cannot be read; training replaces it, evaluation stops."""
@@ -33,13 +35,25 @@ class Source(Protocol):
         """
         ...
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records, in order, without the cost of making the records.
 
         A record that lacks the field, or is broken, gives an empty string.
 
+        Args:
+            name: of the field.
+            rows: the numbers of the records to read it of, ascending; others are not read.
+
         Raises:
-            KeyError: no record has it, or it is a picture.
+            KeyError: none of them has it, or it is a picture.
+        """
+        ...
+
+    def contents(self) -> list[Contents]:
+        """What it is made of, part by part, found out without reading it through.
+
+        Raises:
+            InputError: a file cannot be looked at.
         """
         ...
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.configuration import nearest
+from contrastive_jax.data import contents
 from contrastive_jax.data.files import read
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from jaxtyping import Bool, UInt8
 
+    from contrastive_jax.data.contents import Contents
     from contrastive_jax.data.records import Source
 
 _TRIES = 100  # records that may be broken before one that tells the fields
@@ -85,21 +87,27 @@ class Kept:
             raise IndexError(f"record {index} of {len(self._indices)}")
         return self._source[int(self._indices[index])] | {"record": index}
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all kept records. See `records.Source.column`."""
         if name == "record":
-            return range(len(self))
+            return range(len(self)) if rows is None else rows
+        if rows is not None:
+            return self._source.column(name, self._indices[rows].tolist())
         column = self._source.column(name)
         if isinstance(column, np.ndarray):
             return column[self._indices]
         return [column[index] for index in self._indices.tolist()]
 
+    def contents(self) -> list[Contents]:
+        """What its source is made of, how many records are kept, and by which list of keys."""
+        listed = [_content(self.name, self._keys)] if self._keys else []
+        return [*self._source.contents(), contents.of_content(self.name, len(self), listed, {})]
+
     def _listed(self) -> Bool[np.ndarray, " N"]:
         try:
-            listed = set(read(self._keys).decode().split("\n"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"source {self.name!r}: cannot read {self._keys} ({reason})") from error
+            listed = set(_content(self.name, self._keys).decode().split("\n"))
+        except UnicodeDecodeError as error:
+            raise InputError(f"source {self.name!r}: cannot read {self._keys} ({error})") from error
         listed = {key.strip() for key in listed}
         return np.array([key in listed for key in self._source.column("key")], bool)
 
@@ -166,9 +174,20 @@ class Renamed:
         record = self._source[index]
         return record | {new: record[own] for new, own in self._names.items() if own in record}
 
-    def column(self, name: str) -> Sequence[Any]:
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records. See `records.Source.column`."""
-        return self._source.column(self._names.get(name, name))
+        return self._source.column(self._names.get(name, name), rows)
+
+    def contents(self) -> list[Contents]:
+        """What its source is made of."""
+        return self._source.contents()
+
+
+def _content(source: str, path: str) -> bytes:
+    try:
+        return read(path)
+    except OSError as error:
+        raise InputError(f"source {source!r}: cannot read {path} ({error.strerror or error})") from error
 
 
 def _has_column(source: Source, field: str) -> bool:

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.pictures import is_picture, look, shrink
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.data.serialization import encode
 from contrastive_jax.data.sources import open_source
+from contrastive_jax.errors import InputError
 
 # Each record in a group of its own: that is what makes reading one of them cheap.
 _OPTIONS = "group_size:1"
@@ -24,12 +26,14 @@ _OPTIONS = "group_size:1"
 @dataclass(frozen=True)
 class Plan:
     """What a folder of shards is made of: `records` records of a source, cut into `shards` runs of nearly
-    the same length; resize: the length of the shorter side of larger pictures, or None."""
+    the same length; resize: the length of the shorter side of larger pictures, or None; data: what the
+    source is made of, JSON of `contents.as_json`, or nothing where that is not known."""
 
     source: str
     records: int
     shards: int
     resize: int | None = None
+    data: str = ""
 
     def run(self, shard: int) -> range:
         """The records of a shard."""
@@ -40,7 +44,7 @@ class Plan:
         return f"records-{shard:05d}-of-{self.shards:05d}.arrayrecord"
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return asdict(self) | {"data": json.loads(self.data or "[]")}
 
 
 def write_shard(plan: Plan, folder: str, shard: int) -> dict[str, Any]:
@@ -53,13 +57,14 @@ def write_shard(plan: Plan, folder: str, shard: int) -> dict[str, Any]:
         {"file", "records", "bytes", "sha256", "broken": [{"record", "why"}]}.
 
     Raises:
-        InputError: a field of a record is of a type that cannot be written.
+        InputError: a field of a record is of a type that cannot be written, or the source is another one
+            than the plan's.
         OSError: the shard cannot be written.
     """
     final = Path(folder) / plan.name(shard)
     partial = partial_path(final)
     try:
-        count, broken = _write(_opened(plan.source), plan, partial, shard)
+        count, broken = _write(_opened(plan), plan, partial, shard)
         found = {"file": final.name, "records": count, "bytes": partial.stat().st_size}
         found |= {"sha256": _digest(partial), "broken": broken}
         os.replace(partial, final)
@@ -107,8 +112,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(spec: str) -> Source:
-    return open_source(spec)
+def _opened(plan: Plan) -> Source:
+    source = open_source(plan.source)
+    if plan.data and (words := difference(source.contents(), from_json(json.loads(plan.data)))):
+        raise InputError(f"--source {plan.source} is not what it was at the start: {words}")
+    return source
 
 
 def _write(source: Source, plan: Plan, path: Path, shard: int) -> tuple[int, list[dict[str, Any]]]:

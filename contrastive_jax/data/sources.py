@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CHARACTERS = "_characters"
 _SUMS = "_sums"
+_IN_FILES = ("arrayrecord", "beir", "csv", "folder", "jsonl", "parquet", "webdataset")
 _COMMON = ("passages", "keep", "keys", "where", "tail", "part", "balance", "exchange", "rename")
 _OPTIONS = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)$")  # a glob's ? has no = behind it
 
@@ -53,6 +54,22 @@ def open_source(spec: str) -> Source:
     """
     parts = [_open(part.strip()) for part in spec.split(" + ")]
     return parts[0] if len(parts) == 1 else Concatenation(parts)
+
+
+def moved(one: str, other: str) -> bool:
+    """Whether two specs ask for the same of files that lie in different places."""
+    return [_placeless(part) for part in one.split(" + ")] == [
+        _placeless(part) for part in other.split(" + ")
+    ]
+
+
+def _placeless(spec: str) -> tuple[str, str, list[str]]:
+    found = _OPTIONS.search(spec)
+    kind, _, argument = (spec[: found.start()] if found else spec).strip().partition(":")
+    if kind in _IN_FILES:
+        argument = argument.rpartition("/")[2] if kind == "beir" else ""
+    options = sorted(found[1].split("&")) if found else []
+    return kind, argument, ["keys" if option.startswith("keys=") else option for option in options]
 
 
 def with_keys(spec: str, path: str) -> str:

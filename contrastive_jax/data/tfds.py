@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.columns import column
+from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 _NAME = re.compile(r"[^:]+(:[0-9]+\.[0-9]+\.[0-9]+)?")  # `namespace:name` is code from the network
@@ -65,6 +67,7 @@ class TFDS:
                 if isinstance(kind, tfds.features.Image)
             }
             self._rows = builder.as_data_source(split=split, decoders=encoded)
+            self._files = [str(path) for path in builder.info.splits[split].filepaths]
         except Exception as error:  # TFDS raises a dozen kinds, some of several lines
             if "file format" in str(error).lower():
                 raise InputError(
@@ -105,27 +108,22 @@ class TFDS:
                 record[f"{name}_name"] = classes[number]
         return {"key": str(index)} | record | {"record": index}
 
-    def column(self, name: str) -> Any:
+    def contents(self) -> list[Contents]:
+        """The files of its split."""
+        return [of_files(self.name, len(self), self._files)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Any:
         """One field of all records; it parses the records but decodes no picture.
 
         Raises:
             KeyError: there is no such field, or it is a picture.
         """
+        rows = range(len(self)) if rows is None else rows
         if name == "record":
-            return range(len(self))
+            return rows
         if name in self._pictures:
             raise KeyError(name)
-        values, seen = [], False
-        for index in range(len(self)):
-            try:
-                record = self[index]
-            except BrokenRecord:
-                record = {}
-            seen |= name in record
-            values.append(record.get(name, ""))
-        if not seen:
-            raise KeyError(name)
-        return values
+        return column(name, rows, self.__getitem__, remote=False)
 
 
 def _check_features(source: str, folder: Path) -> None:

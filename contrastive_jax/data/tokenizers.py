@@ -40,14 +40,18 @@ class BytePairs:
         lowercase: fold case first.
         identifiers: divide names in code into their words first: `readHTTPBody_now` is read HTTP Body now.
         mask: have a token [MASK], for views that mask.
+        captions: learn from the texts of so many records at most, drawn by the run's seed.
     """
 
     vocabulary: int = 2048
     lowercase: bool = True
     identifiers: bool = False
     mask: bool = False
+    captions: int = 4_000_000
 
     def __post_init__(self) -> None:
+        if self.captions < 1:
+            raise InputError(f"tokenizer.captions={self.captions} must be a number of records, 1 or more")
         if self.vocabulary <= len(self._specials):
             raise InputError(
                 f"tokenizer.vocabulary={self.vocabulary} must be more than {len(self._specials)}"

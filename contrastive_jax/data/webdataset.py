@@ -9,12 +9,14 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files, tars
+from contrastive_jax.data.columns import column
+from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.indexes import indexed, warn
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
@@ -74,25 +76,21 @@ class WebDataset:
         shard, row = self._places[index]
         return self._read(shard, row, None) | {"key": self._key(shard, row), "record": index}
 
-    def column(self, name: str) -> list[Any] | range:
+    def contents(self) -> list[Contents]:
+        """Its tars."""
+        return [of_files(self.name, len(self), self._parts.paths)]
+
+    def column(self, name: str, rows: Sequence[int] | None = None) -> Sequence[Any]:
         """One field of all records; it reads no picture. See `records.Source.column`."""
+        rows = range(len(self)) if rows is None else rows
         if name == "record":
-            return range(len(self))
+            return rows
         if name == "key":
-            return [self._key(*self._places[index]) for index in range(len(self))]
+            return [self._key(*self._places[index]) for index in rows]
         if name == "image":
             raise KeyError(name)
-        values, seen = [], False
-        for index in range(len(self)):
-            try:
-                record = self._read(*self._places[index], name)
-            except BrokenRecord:
-                record = {}
-            seen |= name in record
-            values.append(record.get(name, ""))
-        if not seen:
-            raise KeyError(name)
-        return values
+        remote = any(map(files.is_remote, self._parts.paths))
+        return column(name, rows, lambda index: self._read(*self._places[index], name), remote)
 
     def _key(self, shard: int, row: int) -> str:
         index = self._indexes[shard]

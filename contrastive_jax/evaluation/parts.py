@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.inspection import spread
 from contrastive_jax.data.shards import write_atomically
 from contrastive_jax.errors import InputError
@@ -22,16 +23,22 @@ if TYPE_CHECKING:
 
 QUERIES = 1000  # records that recall is measured with
 K = 10
-_FREE = ("workdir",)  # what may differ between two runs for the same file
+_FREE = ("workdir", "data")  # what may differ between two runs for the same file, or is compared apart
 
 
 def check_same(what: str, plan: Mapping[str, Any], there: Mapping[str, Any]) -> None:
-    """Raises InputError for what the plan says and `what`, which is there, says otherwise."""
+    """Raises InputError for what the plan says and `what`, which is there, says otherwise.
+
+    "data" is what the source is made of (`contents.as_json`); an earlier version did not say it.
+    """
     differing = [
         f"{name}: {value} here, {there.get(name)} there"
         for name, value in plan.items()
         if value != there.get(name) and name not in _FREE
     ]
+    if not differing and "data" in plan and "data" in there:
+        words = difference(from_json(plan["data"]), from_json(there["data"]), "here", "there")
+        differing = [words] if words else []
     if differing:
         raise InputError(
             f"{what} holds other embeddings ({'; '.join(differing)}): give another file or delete it"

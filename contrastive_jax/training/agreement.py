@@ -1,11 +1,11 @@
-"""Whether all processes of a run mean the same run: config, versions, work directory."""
+"""Whether all processes of a run mean the same run: config, versions, data, work directory."""
 
 from __future__ import annotations
 
 import json
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax
 import jaxlib
 
 from contrastive_jax import __version__
+from contrastive_jax.data.contents import Contents, as_json, difference, from_json
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.workdir import flatten
@@ -39,6 +40,21 @@ def check_same_run(group: Group, config: Mapping[str, Any]) -> None:
         if differing:
             more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
             raise InputError(f"{'; '.join(differing[:3])}{more}: start all processes alike")
+
+
+def check_same_data(group: Group, here: Mapping[str, Sequence[Contents]]) -> None:
+    """Raises InputError in every process where one has other data than process 0, naming both.
+
+    here: {the config's key and source: what it is made of}.
+    """
+    told = group.tell({name: as_json(parts) for name, parts in here.items()})
+    words = (
+        f"{name.partition('=')[0]}: {found}"
+        for name, parts in here.items()
+        if (found := difference(parts, from_json(told[name]), f"in process {group.index}", "in process 0"))
+    )
+    if found := next(filter(None, group.gather(next(words, ""))), ""):
+        raise InputError(f"{found}: all processes need the same data")
 
 
 def check_same_folder(group: Group, path: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import jax
 
+from contrastive_jax.data.captions import captions
 from contrastive_jax.data.tokenizers import Tokenizer
-from contrastive_jax.data.views.text import Text, strings
+from contrastive_jax.data.views.text import Text
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.checks import check_tokenizer
@@ -31,8 +32,9 @@ def bind_tokenizer(
     file = path / "tokenizer.json"
     if train and group.first and not file.exists():
         fields = sorted({field for view in texts.values() if view.missing < 1 for field in view.fields})
-        captions = (text for field in fields for text in strings(experiment.source.column(field)))
-        experiment.config.data.tokenizer.train(captions).save(file)
+        kind, seed = experiment.config.data.tokenizer, experiment.config.seed
+        known = captions(experiment.source, fields, getattr(kind, "captions", 0), seed % 2**63)
+        kind.train(known).save(file)
     group.barrier("the tokenizer")
     tokenizer = Tokenizer.load(file)
     check_tokenizer(experiment.config, tokenizer)

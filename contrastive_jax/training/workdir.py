@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
 
+from contrastive_jax.data.sources import moved
 from contrastive_jax.errors import CommandError, InputError, kind_of
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,8 @@ FREE_KEYS = (
     *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
     *("data.workers", "data.prefetch", "data.stall_seconds"),
 )
+DATA = "data.json"
+"""The file that says what the data of a run are made of."""
 _ABSENT = object()
 _SECONDS_TO_LEAVE = 5.0  # for a process that was killed, and whose successor is here already
 
@@ -48,6 +51,15 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     """Writes `obj` as sorted, indented JSON, atomically; NaN and infinities are a ValueError."""
     text = json.dumps(obj, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     replace_file(Path(path), (text + "\n").encode())
+
+
+def read_data(path: Path) -> dict[str, Any] | None:
+    """The content of the work directory's `data.json`; None where there is none.
+
+    Raises:
+      InputError: it is there and cannot be read.
+    """
+    return _read_json(path / DATA, "delete it to go on with the data as they are now")
 
 
 def finished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -82,13 +94,14 @@ def open_workdir(
     config: dict[str, Any],
     extend: bool = False,
     completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored,
+    unchanged: Callable[[], None] = lambda: None,
 ) -> WorkDirectory:
     """Opens the work directory of a run for training, making it when it is not there.
 
     A new one gets `config.json`. One that exists must hold the same config, apart from what may
     differ between a run and its continuation (`FREE_KEYS`: noted in the log) and from `steps`, which
-    may grow with `extend`; then `config.json` is brought up to date, and a `result.json` that stood
-    for fewer steps is removed.
+    may grow with `extend`, and from where the same data lie; then `config.json` is brought up to date, and
+    a `result.json` that stood for fewer steps is removed.
 
     Args:
       path: the folder.
@@ -96,6 +109,8 @@ def open_workdir(
       extend: whether `steps` may be larger than in the folder.
       completed: gives the folder's config, which an earlier version may have written, the keys that have
         come since, at their defaults.
+      unchanged: called before a run that has begun and not ended goes on; what it raises leaves the folder
+        as it is.
 
     Raises:
       InputError: the folder cannot be written, belongs to something else, has a damaged `config.json`, or
@@ -115,7 +130,7 @@ def open_workdir(
             )
         lock = _lock(path)
         try:
-            _settle(path, config, extend, completed)
+            _settle(path, config, extend, completed, unchanged)
         except BaseException:
             lock.close()
             raise
@@ -161,7 +176,9 @@ def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
     return content
 
 
-def _settle(path: Path, config: dict[str, Any], extend: bool, completed: Callable) -> None:
+def _settle(
+    path: Path, config: dict[str, Any], extend: bool, completed: Callable, unchanged: Callable
+) -> None:
     """Compares the config with the folder's, refuses what must not differ, and records the rest."""
     file = path / "config.json"
     stored = _read_json(file, "put the run's own config.json back or give another --workdir")
@@ -176,6 +193,8 @@ def _settle(path: Path, config: dict[str, Any], extend: bool, completed: Callabl
         or type(here.get(key)) is not type(there.get(key))
     }
     free = {key for key in differing if any(key == name or key.startswith(name + ".") for name in FREE_KEYS)}
+    if "data.source" in differing and _has_moved(path, here, there):
+        free.add("data.source")
     refused = [text for key, text in differing.items() if key not in free and key != "steps"]
     if refused:
         raise InputError(
@@ -184,12 +203,20 @@ def _settle(path: Path, config: dict[str, Any], extend: bool, completed: Callabl
         )
     if "steps" in differing:
         _check_steps(path, here.get("steps"), there.get("steps"), extend)
+    if "steps" in differing or not (path / "result.json").exists():
+        unchanged()
+    if "steps" in differing:
         # First this, then the config: a kill in between must not leave an unfinished run as finished.
         (path / "result.json").unlink(missing_ok=True)
         sync_folder(path)
     if differing:
         log.info("%s goes on with other values: %s", path, "; ".join(differing.values()))
         write_json(file, config)
+
+
+def _has_moved(path: Path, here: dict[str, Any], there: dict[str, Any]) -> bool:
+    """Whether the data may just lie elsewhere: then what they are made of tells whether they are the same."""
+    return (path / DATA).exists() and moved(here["data.source"], str(there.get("data.source")))
 
 
 def _check_steps(path: Path, here: Any, there: Any, extend: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,34 @@ def test_what_was_done_before_a_signal_is_kept(in_process, line, expected, tmp_p
     ((_, z),) = Embeddings(output).blocks()
     np.testing.assert_allclose(z, expected, atol=1e-6)
     refused(in_process(*line, "--output", str(output), "--dtype", "int8"), "dtype: int8 here, float32 there")
+
+
+def test_a_source_that_changed_meanwhile_is_no_part_of_the_same_file(in_process, line, small, tmp_path):
+    shutil.copytree(small / "pictures", tmp_path / "pictures")
+    source, output = tmp_path / "pairs.jsonl", tmp_path / "e.parquet"
+    source.write_text((small / "pairs.jsonl").read_text())
+    line[line.index("--source") + 1] = f"jsonl:{source}"
+    line += ["--output", str(output), "--part", "16", "--json"]
+    assert in_process(*line)[0] == 0
+    data = Embeddings(output).metadata["data"]
+    before = output.read_bytes()
+    source.write_text(source.read_text().replace("bar", "rod"))
+    words = "pairs.jsonl has the same size and another content here than there"
+    refused(in_process(*line), "holds other embeddings", words)
+    assert output.read_bytes() == before
+    # And of a file that is half written.
+    parts = tmp_path / "p.parquet.parts"
+    parts.mkdir()
+    plan = {name: value for name, value in Embeddings(output).metadata.items() if name in PLANNED}
+    (parts / "plan.json").write_text(json.dumps({**plan, "part": 16, "data": data}))
+    line[line.index("--output") + 1] = str(tmp_path / "p.parquet")
+    refused(in_process(*line), "p.parquet.parts holds other embeddings", words)
+    # An earlier version did not say what the source was made of.
+    (parts / "plan.json").write_text(json.dumps({**plan, "part": 16}))
+    assert in_process(*line)[0] == 0
+
+
+PLANNED = ("workdir", "step", "model", "branch", "source", "source_records")
 
 
 @pytest.mark.slow

@@ -14,7 +14,11 @@ import time
 import pytest
 from refusals import refused
 
+from contrastive_jax.data import shards as shards_module
+from contrastive_jax.data.preparation import manifest
+from contrastive_jax.data.shards import Plan, write_shard
 from contrastive_jax.data.sources import open_source
+from contrastive_jax.errors import InputError
 
 RECORDS, SHARDS = 120, 12  # of about 60 KB, which ArrayRecord rounds up to 128 KB a shard
 
@@ -94,6 +98,30 @@ def test_a_worker_that_is_killed(in_process, source, tmp_path, whole, monkeypatc
     # A shard that was renamed and lacks its summary is made again.
     kept = {name: of for name, of in kept.items() if (folder / f".{name}.json").exists()}
     goes_on(in_process, line(source, folder, 0), folder, kept, whole)
+
+
+def test_a_source_that_changed_meanwhile(in_process, source, whole):
+    """Finished or half done, shards of two states of one source are never mixed."""
+    file = whole.parent / "texts.jsonl"
+    text = file.read_text()
+    file.write_text(text[:-6] + ("0" if text[-6] != "0" else "1") + text[-5:])
+    words = "texts.jsonl has the same size and another content here than there"
+    refused(in_process(*line(source, whole, 0)), "holds other shards", words)
+    next(whole.glob("*.arrayrecord")).unlink()
+    kept = shards(whole)
+    refused(in_process(*line(source, whole, 0)), "holds other shards", words)
+    assert shards(whole) == kept
+    shards_module._opened.cache_clear()
+    plan = Plan(**{**manifest(whole)["plan"], "data": json.dumps(manifest(whole)["plan"]["data"])})
+    with pytest.raises(
+        InputError, match=r"is not what it was at the start: .* another content now than then"
+    ):
+        write_shard(plan, str(whole), 0)  # as a worker on another machine does
+    # An earlier version did not note what the source was made of.
+    noted = json.loads((whole / "manifest.json").read_text())
+    del noted["plan"]["data"]
+    (whole / "manifest.json").write_text(json.dumps(noted))
+    assert in_process(*line(source, whole, 0))[0] == 0
 
 
 # Each fsync of a worker takes a while; there are two a shard.

@@ -134,6 +134,20 @@ def test_an_index_of_something_else_is_refused(in_process, line, index, small, t
     refused(in_process(*asked, "x"), "the source has changed; embed again")
 
 
+def test_an_index_of_a_source_that_changed_is_refused(in_process, line, small, tmp_path):
+    shutil.copytree(small / "pictures", tmp_path / "pictures")
+    own, output = tmp_path / "pairs.jsonl", str(tmp_path / "e.parquet")
+    own.write_text((small / "pairs.jsonl").read_text())
+    line[line.index("--source") + 1] = f"jsonl:{own}"
+    code, _, err = in_process("embed", *line[1:], "--branch", "document", "--output", output)
+    assert code == 0, err
+    asked = [*line, "--index", output, "--query-branch", "text"]
+    found(in_process(*asked, "--json", "x"))
+    own.write_text(own.read_text().replace("bar", "rod"))  # keys and sizes are as before
+    words = "pairs.jsonl has the same size and another content now than then"
+    refused(in_process(*asked, "x"), words, "the source has changed; embed again")
+
+
 def test_a_part_of_an_unfinished_file_is_no_index(in_process, line, tmp_path):
     file = tmp_path / "000000.parquet"
     part = Part(["k0"], np.zeros(1, np.int64), np.ones((1, 16), np.float32))

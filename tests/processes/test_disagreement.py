@@ -3,10 +3,12 @@
 Exit code 2 where the flags are wrong, 1 where starting again may help.
 """
 
+import json
 import os
 import shutil
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from fleet import free_port, lines
@@ -40,6 +42,26 @@ def test_another_version(start, tmp_path):
     variables = {"PYTHONPATH": str(other.parent)}
     second = start(tmp_path / "run", 2, only=[1], port=port, variables=variables)
     assert (first.end()[0], second.end()[0]) == ([2], [2])
+
+
+@pytest.mark.slow
+def test_other_data(start, tmp_path):
+    """Two hosts that see one work directory, and each its own copy of the data set."""
+    clip, port, running = Path(__file__).parents[2] / "configs" / "clip.py", free_port(), []
+    (tmp_path / "run").mkdir()
+    for index, (host, count) in enumerate({"a": 40, "b": 30}.items()):
+        (tmp_path / host).mkdir()
+        (tmp_path / host / "run").symlink_to(tmp_path / "run")
+        rows = [json.dumps({"image": "0.png", "text": f"caption {n}"}) for n in range(count)]
+        (tmp_path / host / "captions.jsonl").write_text("\n".join(rows) + "\n")
+        config = f"{clip}:small,source=jsonl:captions.jsonl"
+        running.append(start(tmp_path / host / "run", 2, config=config, only=[index], port=port))
+    for processes in running:
+        codes, said = processes.end()
+        assert codes == [2]
+        assert "jsonl:captions.jsonl: 30 records in process 1, 40 in process 0" in said[0]
+        assert "all processes need the same data" in said[0]
+    assert not list((tmp_path / "run").iterdir())
 
 
 @pytest.mark.slow

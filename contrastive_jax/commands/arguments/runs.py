@@ -18,6 +18,11 @@ def train(command: Parser) -> None:
     )
     command.add_argument("--extend", action="store_true", help="let a run that is there go on to more steps")
     command.add_argument(
+        "--accept-changed-data",
+        action="store_true",
+        help="let a run that is there go on though its training data are others by now",
+    )
+    command.add_argument(
         "--profile", metavar="START:STOP", help="trace these steps into the work directory's profile/"
     )
     command.add_argument(
