@@ -45,16 +45,16 @@ def label(value: Any) -> int | str:
         NoLabel: a number that is not whole, also as a text ("0.83", "1e-3"), an absent value, or another
             thing.
     """
-    if hasattr(value, "as_py"):  # a scalar of Arrow
-        value = value.as_py()
-    if isinstance(value, (np.generic, np.ndarray)) and value.ndim == 0:
-        value = value.item()
-    if value is None:
-        raise NoLabel(_ABSENT)
     if isinstance(value, str):
         return _of_text(value)
     if isinstance(value, int):
         return int(value)
+    if value is None:
+        raise NoLabel(_ABSENT)
+    if hasattr(value, "as_py"):  # a scalar of Arrow
+        return label(value.as_py())
+    if isinstance(value, (np.generic, np.ndarray)) and isinstance(plain := value.tolist(), (int, float, str)):
+        return label(plain)
     if isinstance(value, (float, Decimal)):
         return _whole(value)
     raise NoLabel(f"a {type(value).__name__}")
@@ -64,6 +64,8 @@ def _of_text(text: str) -> int | str:
     bare = text.strip()
     if not bare:
         raise NoLabel(_ABSENT)
+    if bare[0].isalpha():
+        return text
     if bare.lstrip("+-").isdecimal() and len(bare) < 100:
         return int(bare) if bare.count("+") + bare.count("-") < 2 else text
     if _DECIMAL.fullmatch(bare) is None:
@@ -176,7 +178,8 @@ def moved(
     """Those of ascending, different hashes whose upper 31 bits are a smaller one's too, and for them the
     smallest numbers that are the upper bits of none."""
     folds = (hashes >> np.uint64(64 - _ID_BITS)).astype(np.int64)
-    taken = np.r_[False, folds[1:] == folds[:-1]]
+    taken = np.zeros(len(folds), bool)
+    taken[1:] = folds[1:] == folds[:-1]
     used = folds[~taken]
     free = np.arange(taken.sum())
     # Below the n-th used number lie so many that are not used.
