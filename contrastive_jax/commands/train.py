@@ -123,10 +123,11 @@ def _in_order(config, stored: dict, path: Path, group) -> tuple:
     from contrastive_jax.data.walks import ORDERS
     from contrastive_jax.training.workdir import stored_config
 
-    begun = group.tell(_completed(stored_config(path)).get("data") if group.first else None)
+    there = _completed(stored_config(path)).get("data") if group.first else None
+    begun = group.tell(there["order"] if isinstance(there, dict) else None)
     order = config.data.order
     if order is None:
-        order = begun["order"] if isinstance(begun, dict) else ORDERS[-1]
+        order = begun if begun in ORDERS else ORDERS[-1]
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, order=order))
     return config, stored | {"data": stored["data"] | {"order": order}}
 
