@@ -76,7 +76,9 @@ def _of_text(text: str) -> int | str:
 
 
 def _whole(number: Any) -> int:
-    if not math.isfinite(number) or number != int(number):
+    if math.isnan(number):
+        raise NoLabel("no number at all (?keep= leaves such records out)")
+    if math.isinf(number) or number != int(number):
         raise NoLabel("not a whole number")
     if isinstance(number, float) and abs(number) >= _EXACT:
         raise NoLabel("a float, which tells whole numbers of this size no longer apart")

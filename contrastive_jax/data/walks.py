@@ -10,6 +10,7 @@ import numpy as np
 from grain.experimental import index_shuffle
 
 from contrastive_jax.configuration import nearest
+from contrastive_jax.data.records import comparable
 from contrastive_jax.data.selection import fields_of
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
@@ -115,4 +116,4 @@ def column(source: Source, field: str, key: str) -> np.ndarray:
                 f"sampler.{key}={field!r} holds a {type(odd).__name__} in {source.name}: "
                 "name a field of texts or numbers"
             )
-    return np.asarray(values)
+    return comparable(values)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from grain.experimental import index_shuffle
 
+from contrastive_jax.data.records import comparable
 from contrastive_jax.data.samplers import Groups, Homogeneous, Identities, Mixture, Permutation, Weighted
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.data.walks import ORDERS, Shuffles
@@ -112,3 +113,19 @@ def test_parts_of_one_length_do_not_walk_in_step():
 def test_some_rows_are_those_of_the_whole():
     draw = Mixture("part", weights=(1.0, 1.0)).bind(Known(part=np.repeat([0, 1], 1000)), 100, 0)
     assert np.array_equal(draw(7, slice(30, 60)), draw(7)[30:60])
+
+
+@pytest.mark.parametrize(
+    "values", [[2**63 + 6, 2**63 + 5, 7], [-(2**60), 1 - 2**60, 0.5], [2**64 + 1, 2**64 + 2, 1.5]]
+)
+def test_groups_of_large_numbers_stay_apart(values):
+    """NumPy makes floats of them, in which neighbours are equal."""
+
+    class Numbers(Known):
+        def column(self, name):
+            return values
+
+    source = Numbers(of=values)
+    rows = Groups("of").bind(source, 3, seed=0)(0)[:, 0]
+    assert sorted(rows.tolist()) == [0, 1, 2]
+    assert comparable([1.5, 2]).dtype == np.float64
