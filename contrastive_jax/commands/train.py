@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -71,7 +72,9 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     from contrastive_jax.training.workdir import finished
 
     check_same_run(group, stored)
-    experiment, path = Experiment(config), Path(options.workdir)
+    path = Path(options.workdir)
+    config, stored = _in_order(config, stored, path, group)
+    experiment = Experiment(config)
     data = Provenance(experiment, path, options.accept_changed_data)
     if group.tell(not (path / "config.json").exists()):
         # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
@@ -140,13 +143,30 @@ def _workdir(path: Path, config, extend: bool, group, unchanged) -> Iterator[Non
         yield
 
 
+def _in_order(config, stored: dict, path: Path, group) -> tuple:
+    """A config and what is stored of it, whose order is that of the folder's run where none is given."""
+    from contrastive_jax.data.walks import ORDERS
+    from contrastive_jax.training.workdir import stored_config
+
+    there = _completed(stored_config(path)).get("data") if group.first else None
+    begun = group.tell(there["order"] if isinstance(there, dict) else None)
+    order = config.data.order
+    if order is None:
+        order = begun if begun in ORDERS else ORDERS[-1]
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, order=order))
+    return config, stored | {"data": stored["data"] | {"order": order}}
+
+
 def _completed(stored: dict) -> dict:
     """A run's config with the defaults of keys that are newer than it; as it is where it does not fit."""
     from ml_collections import ConfigDict
 
     from contrastive_jax.configuration import complete
+    from contrastive_jax.data.walks import ORDERS
     from contrastive_jax.training.schema import Config
 
+    if isinstance(stored.get("data"), dict):
+        stored = stored | {"data": {"order": ORDERS[0]} | stored["data"]}
     config = ConfigDict(stored)
     try:
         complete(config, Config)

@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import logging
 import sys
-import zlib
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -17,11 +16,12 @@ from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import jax
     from jaxtyping import Int64, Shaped
 
+    from contrastive_jax.data.numbering import Numbering
     from contrastive_jax.data.records import Source
 
     Rows = slice | Int64[np.ndarray, " b"]
@@ -58,7 +58,7 @@ class Steps:
     source: Source
     sampler: Sampler
     views: Mapping[str, View]
-    fields: tuple[str, ...]
+    fields: Mapping[str, Numbering]
     seed: int
     steps: int
     rows: Sequence[Rows]  # of each piece
@@ -118,12 +118,18 @@ class Steps:
                 name: _seen(view, records[view.member], streams[name].at(step, row), True)
                 for name, view in self.views.items()
             }
-        return example, [_field(self.source, records, name) for name in self.fields]
+        return example, [number(records, members.tolist()) for number in self.fields.values()]
 
 
-def check_members(views: Mapping[str, View], sampler: Sampler) -> None:
-    """Raises InputError for a view of a member that the sampler does not draw."""
+def check_members(views: Mapping[str, View], sampler: Sampler, fields: Iterable[str] = ()) -> None:
+    """Raises InputError for a view or a batch field of a member that the sampler does not draw."""
     drawn = sampler(0, slice(0, 1)).shape[1]
+    for field in fields:
+        member = field.partition(":")[2] or "0"
+        if not (member.isascii() and member.isdecimal() and int(member) < drawn):
+            raise InputError(
+                f"batch field {field!r}: no member {member}, for the sampler draws {drawn} a row"
+            )
     for name, view in views.items():
         if view.member >= drawn:
             raise InputError(f"view {name!r}: member={view.member}, but the sampler draws {drawn} a row")
@@ -143,25 +149,6 @@ def evaluate_view(source: Source, view: View, indices: Sequence[int]) -> Shaped[
             examples.append(_seen(view, record, unused, False))
     structure = view.structure()
     return np.stack(examples) if examples else np.empty((0, *structure.shape), structure.dtype)
-
-
-def _field(source: Source, records: list[dict[str, Any]], field: str) -> int:
-    """A whole number; a text is numbered by a checksum, so that equal ones are equal labels."""
-    name, _, member = field.partition(":")
-    try:
-        value = records[int(member or 0)][name]
-        number = zlib.crc32(value.encode()) >> 1 if _is_words(value) else int(value)
-        if not -(2**31) <= number < 2**31:
-            raise ValueError(f"{number} has more than 32 bits")
-        return number
-    except (KeyError, IndexError, ValueError, TypeError):
-        raise InputError(
-            f"batch field {field!r} is neither a whole number of 32 bits nor a text in {source.name}"
-        ) from None
-
-
-def _is_words(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip()) and not value.strip().lstrip("+-").isdecimal()
 
 
 def _seen(view: View, record: dict[str, Any], rng: np.random.Generator, train: bool) -> np.ndarray:

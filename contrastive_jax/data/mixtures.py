@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contrastive_jax.data.walks import Walk, column, shuffled
+from contrastive_jax.data.walks import ORDERS, Shuffles, Walk, column
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Mixture:
     def __post_init__(self) -> None:
         _check(self.weights, self.alpha)
 
-    def bind(self, source: Source, batch_size: int, seed: int) -> MixtureDraw:
+    def bind(self, source: Source, batch_size: int, seed: int, order: int = ORDERS[-1]) -> MixtureDraw:
         """The draws from one source.
 
         Raises:
@@ -61,7 +61,7 @@ class Mixture:
                     f"sampler: {self.field}={name!r} has {size} records, and its share of a batch is "
                     f"{batch_size * share:.1f}; lower batch_size or its weight, or set repeat=True"
                 )
-        return MixtureDraw(parts, Schedule(shares), batch_size, seed)
+        return MixtureDraw(parts, Schedule(shares), batch_size, Shuffles(seed, order))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Homogeneous:
     def __post_init__(self) -> None:
         _check(self.weights, self.alpha)
 
-    def bind(self, source: Source, batch_size: int, seed: int) -> HomogeneousDraw:
+    def bind(self, source: Source, batch_size: int, seed: int, order: int = ORDERS[-1]) -> HomogeneousDraw:
         """The draws from one source.
 
         Raises:
@@ -96,8 +96,14 @@ class Homogeneous:
         parts = Parts(source, self.field)
         shares = _shares(parts, self.weights, self.alpha)
         walks = [
-            Walk(size, batch_size, seed, self.repeat or share == 0, f"records of {self.field}={name!r}")
-            for name, size, share in zip(parts.names, parts.sizes.tolist(), shares.tolist())
+            Walk(
+                *(size, batch_size, Shuffles(seed, order), self.repeat or share == 0),
+                noun=f"records of {self.field}={name!r}",
+                part=part,
+            )
+            for part, (name, size, share) in enumerate(
+                zip(parts.names, parts.sizes.tolist(), shares.tolist())
+            )
         ]
         return HomogeneousDraw(parts, Schedule(shares), walks)
 
@@ -147,7 +153,7 @@ class MixtureDraw:
     parts: Parts
     schedule: Schedule
     batch_size: int
-    seed: int
+    shuffles: Shuffles
 
     def __call__(self, step: int, rows: slice = slice(None)) -> Int64[np.ndarray, "b 1"]:
         """The record indices of a step, int64 [rows, 1]: of all rows of the batch, or of some."""
@@ -156,7 +162,7 @@ class MixtureDraw:
         drawn = np.empty_like(place)
         for number in np.unique(part).tolist():
             of = part == number
-            drawn[of] = shuffled(place[of], epoch[of], int(self.parts.sizes[number]), self.seed)
+            drawn[of] = self.shuffles(place[of], epoch[of], int(self.parts.sizes[number]), number)
         return self.parts.records(part, drawn)[:, None]
 
 

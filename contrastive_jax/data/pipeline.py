@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import signal
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import grain
@@ -12,12 +13,13 @@ import numpy as np
 from absl import flags
 
 from contrastive_jax.data.examples import Steps, check_members, whereabouts
+from contrastive_jax.data.numbering import Numbering, numbering
 from contrastive_jax.data.reading import Ahead, ReaderFailed
 from contrastive_jax.data.workers import Lifeline, start_worker
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Sequence
 
     from jaxtyping import Int64
 
@@ -134,7 +136,7 @@ def batches(
     sampler: Sampler,
     views: Mapping[str, View],
     *,
-    fields: tuple[str, ...] = (),
+    fields: Sequence[str] | Mapping[str, Numbering] = (),
     seed: int,
     start: int = 0,
     steps: int,
@@ -157,9 +159,8 @@ def batches(
         source: the records.
         sampler: what `Permutation` or `Groups` made by `bind`.
         views: by name.
-        fields: fields of the records to pass on, whole numbers, or texts, of which equal ones get equal
-            numbers: ``character`` of the first record that the sampler drew for a row, ``character:1`` of the
-            second.
+        fields: fields of the records to pass on, and how they are numbered (by default as `numbering` says):
+            ``character`` of the first record that the sampler drew for a row, ``character:1`` of the second.
         seed: of the views' random numbers.
         start: the first step.
         steps: the step to stop before.
@@ -175,12 +176,15 @@ def batches(
             readers.
 
     Raises:
-        InputError: while iterating, when the share is passed.
+        InputError: a view or field of a member that the sampler does not draw; while iterating, when the
+            share is passed, or a field is no label.
         ReaderFailed: while iterating, when a batch does not come in time, or a worker has died.
     """
-    check_members(views, sampler)
+    check_members(views, sampler, fields)
+    if not isinstance(fields, Mapping):
+        fields = {field: numbering(source, field) for field in fields}
     pieces = [rows] if isinstance(rows, slice) else rows
-    of_steps = Steps(source, sampler, dict(views), tuple(fields), seed, steps, pieces, readings)
+    of_steps = Steps(source, sampler, dict(views), dict(fields), seed, steps, pieces, readings)
     ahead = max(prefetch, 1)
     dataset = grain.MapDataset.source(of_steps).slice(slice(start * of_steps.a_step, None))
     # Without workers the thread that takes from Grain is the one that reads ahead.

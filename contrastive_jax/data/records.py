@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from contrastive_jax.data.contents import Contents
+
+_EXACT = 2**53  # beyond it a float is not one whole number alone
 
 
 class BrokenRecord(InputError):  # noqa: N818
@@ -67,3 +71,15 @@ def flatten(value: Mapping[str, Any], start: str = "") -> dict[str, Any]:
         else:
             flat[start + name] = inner
     return flat
+
+
+def comparable(values: Sequence[Any]) -> np.ndarray:
+    """The values of a field as an array, in which different ones stay different.
+
+    NumPy makes floats of whole numbers beyond 63 bits beside smaller ones, and of any beside fractions.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or isinstance(values, np.ndarray):
+        return array
+    exact = all(not isinstance(value, int) or abs(value) <= _EXACT for value in values)
+    return array if exact else np.fromiter(values, object, len(values))

@@ -9,7 +9,7 @@ import numpy as np
 
 from contrastive_jax.data.mixtures import Homogeneous, Mixture
 from contrastive_jax.data.streams import Streams
-from contrastive_jax.data.walks import Walk, column
+from contrastive_jax.data.walks import ORDERS, Shuffles, Walk, column
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,13 +29,14 @@ class Permutation:
     repeat: bool = False
     members = 1
 
-    def bind(self, source: Source, batch_size: int, seed: int) -> Draw:
-        """The draws from one source.
+    def bind(self, source: Source, batch_size: int, seed: int, order: int = ORDERS[-1]) -> Draw:
+        """The draws from one source, in the orders of a version of `walks.Shuffles`.
 
         Raises:
             InputError: `batch_size` is larger than the source and `repeat` is off.
         """
-        return Draw(Walk(len(source), batch_size, seed, self.repeat, f"records of {source.name}"))
+        shuffles = Shuffles(seed, order)
+        return Draw(Walk(len(source), batch_size, shuffles, self.repeat, f"records of {source.name}"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,18 +64,19 @@ class Groups:
         if self.members < 1:
             raise InputError(f"sampler.members={self.members} must be at least 1")
 
-    def bind(self, source: Source, batch_size: int, seed: int) -> GroupDraw:
+    def bind(self, source: Source, batch_size: int, seed: int, order: int = ORDERS[-1]) -> GroupDraw:
         """The draws from one source.
 
         Raises:
             InputError: the source has no such field, or `batch_size` is larger than the number of
                 groups, or without `unique` of records, and `repeat` is off.
         """
+        shuffles = Shuffles(seed, order)
         if self.unique:
-            return _group_draw(self, source, batch_size, seed)
-        order, sizes, inverse = _by_group(source, self.group)
-        walk = Walk(len(source), batch_size, seed, self.repeat, f"records of {source.name}")
-        return GroupDraw(walk, order, sizes, self.members, inverse)
+            return _group_draw(self, source, batch_size, shuffles)
+        grouped, sizes, inverse = _by_group(source, self.group)
+        walk = Walk(len(source), batch_size, shuffles, self.repeat, f"records of {source.name}")
+        return GroupDraw(walk, grouped, sizes, self.members, inverse)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,7 @@ class Identities:
         if self.members < 1:
             raise InputError(f"sampler.members={self.members} must be at least 1")
 
-    def bind(self, source: Source, batch_size: int, seed: int) -> IdentityDraw:
+    def bind(self, source: Source, batch_size: int, seed: int, order: int = ORDERS[-1]) -> IdentityDraw:
         """The draws from one source.
 
         Raises:
@@ -111,7 +113,7 @@ class Identities:
             )
         identities = batch_size // self.members
         asked = f"batch_size={batch_size} / sampler.members={self.members}, {identities} identities,"
-        groups = _group_draw(self, source, identities, seed, asked)
+        groups = _group_draw(self, source, identities, Shuffles(seed, order), asked)
         return IdentityDraw(groups, batch_size, self.members)
 
 
@@ -137,8 +139,8 @@ class Weighted:
                 "or one whose values are to come equally often"
             )
 
-    def bind(self, source: Source, batch_size: int, seed: int) -> WeightedDraw:
-        """The draws from one source.
+    def bind(self, source: Source, batch_size: int, seed: int, order: int = ORDERS[-1]) -> WeightedDraw:
+        """The draws from one source, the same in every version of the order.
 
         Raises:
             InputError: the source has no such field, or it holds something else than weights.
@@ -190,7 +192,7 @@ class GroupDraw:
         """The record indices of a step, int64 [rows, members]: of all rows of the batch, or of some."""
         epochs, walked = self._walk(step, rows)
         groups = walked if self._groups is None else self._groups[walked]
-        streams = Streams(self._walk.seed, "sampler")
+        streams = Streams(self._walk.shuffles.seed, "sampler")
         chosen = [
             _choose(streams.at(epoch, place), size, self._members)
             for epoch, place, size in zip(epochs.tolist(), walked.tolist(), self._sizes[groups].tolist())
@@ -231,12 +233,12 @@ class WeightedDraw:
 
 
 def _group_draw(
-    sampler: Groups | Identities, source: Source, groups: int, seed: int, asked: str = ""
+    sampler: Groups | Identities, source: Source, groups: int, shuffles: Shuffles, asked: str = ""
 ) -> GroupDraw:
     """The draws of `groups` groups a step; `asked` says in an error what asks for so many."""
     order, sizes, _ = _by_group(source, sampler.group)
     noun = f"values of {sampler.group} in {source.name}"
-    walk = Walk(len(sizes), groups, seed, sampler.repeat, noun, asked)
+    walk = Walk(len(sizes), groups, shuffles, sampler.repeat, noun, asked)
     return GroupDraw(walk, order, sizes, sampler.members)
 
 

@@ -214,4 +214,6 @@ def _written(value: Any) -> str:
 
 
 def _there(value: Any) -> bool:
+    if isinstance(value, (float, np.floating)):
+        return not np.isnan(value)
     return value is not None and (not isinstance(value, (list, dict, bytes)) or len(value) > 0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 from grain.experimental import index_shuffle
 
 from contrastive_jax.configuration import nearest
+from contrastive_jax.data.records import comparable
 from contrastive_jax.data.selection import fields_of
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
@@ -18,7 +20,48 @@ if TYPE_CHECKING:
 
     from contrastive_jax.data.records import Source
 
+ORDERS = (1, 2)
+"""The versions of `Shuffles`; a run goes on with the one that it began with, and new runs have the last."""
+
 _FEW = 512  # things; Grain's shuffle draws among 2^16 until it hits one, 10 ms for each of two things
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffles:
+    """Orders of a number of things, another one for each epoch and part, in no memory.
+
+    Of 512 things and more the seed, the part and the epoch are folded to the 32 bits that Grain's shuffle
+    takes. Version 1 added seed and epoch, so that epoch 1 of seed 0 is epoch 0 of seed 1, and had one order
+    for all parts of one length.
+    """
+
+    seed: int
+    version: int = ORDERS[-1]
+
+    def __call__(
+        self, places: Int64[np.ndarray, " b"], epochs: Int64[np.ndarray, " b"], count: int, part: int = 0
+    ) -> Int64[np.ndarray, " b"]:
+        """What stands at some places of the orders that some epochs have of `count` things."""
+        part, distinct = part if self.version > 1 else 0, np.unique(epochs).tolist()
+        if count < _FEW:
+            streams = Streams(self.seed % 2**63, "order")
+            orders = {epoch: streams.at(epoch, part).permutation(count) for epoch in distinct}
+            return np.array([orders[e][p] for e, p in zip(epochs.tolist(), places.tolist())], np.int64)
+        seeds = {epoch: self._folded(epoch, part) for epoch in distinct}
+        return np.array(
+            [
+                # As grain.MapDataset.shuffle has it, a hundred times faster than through its records.
+                index_shuffle(place, max_index=count - 1, seed=seeds[epoch], rounds=4)
+                for epoch, place in zip(epochs.tolist(), places.tolist())
+            ],
+            np.int64,
+        )
+
+    def _folded(self, epoch: int, part: int) -> int:
+        if self.version == 1:
+            return (self.seed + epoch) % 2**32
+        digest = hashlib.sha256(f"order {self.seed} {part} {epoch}".encode()).digest()
+        return int.from_bytes(digest[:4], "little")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +70,11 @@ class Walk:
 
     count: int
     batch_size: int
-    seed: int
+    shuffles: Shuffles
     repeat: bool
     noun: str
     asked: str = ""  # what asks for so many things a batch; by default the batch's size
+    part: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size > self.count and not self.repeat:
@@ -48,25 +92,7 @@ class Walk:
             epochs, places = np.full_like(row, epoch), step * self.batch_size + row
         else:
             epochs, places = np.divmod(step * self.batch_size + row, self.count)
-        return epochs, shuffled(places, epochs, self.count, self.seed)
-
-
-def shuffled(
-    places: Int64[np.ndarray, " b"], epochs: Int64[np.ndarray, " b"], count: int, seed: int
-) -> Int64[np.ndarray, " b"]:
-    """What stands at some places of the orders that some epochs have of `count` things."""
-    if count < _FEW:
-        streams = Streams(seed % 2**63, "order")
-        orders = {epoch: streams.at(epoch, 0).permutation(count) for epoch in np.unique(epochs).tolist()}
-        return np.array([orders[e][p] for e, p in zip(epochs.tolist(), places.tolist())], np.int64)
-    return np.array(
-        [
-            # As grain.MapDataset.shuffle has it, a hundred times faster than through its records.
-            index_shuffle(place, max_index=count - 1, seed=(seed + epoch) % 2**32, rounds=4)
-            for epoch, place in zip(epochs.tolist(), places.tolist())
-        ],
-        np.int64,
-    )
+        return epochs, self.shuffles(places, epochs, self.count, self.part)
 
 
 def column(source: Source, field: str, key: str) -> np.ndarray:
@@ -90,4 +116,4 @@ def column(source: Source, field: str, key: str) -> np.ndarray:
                 f"sampler.{key}={field!r} holds a {type(odd).__name__} in {source.name}: "
                 "name a field of texts or numbers"
             )
-    return np.asarray(values)
+    return comparable(values)

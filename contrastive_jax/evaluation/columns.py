@@ -43,8 +43,8 @@ def labels(source: Source, name: str) -> Sequence[Any]:
 
 
 def there(values: Sequence[Any]) -> Bool[np.ndarray, " n"]:
-    """Which of a field's values are one: an absent one is None or an empty text."""
-    return np.array([value is not None and not (isinstance(value, str) and not value) for value in values])
+    """Which of a field's values are one: an absent one is None, an empty text or no number (NaN)."""
+    return np.array([not _is_absent(value) for value in values], bool)
 
 
 def numbers(source: Source, name: str) -> Float[np.ndarray, " n"]:
@@ -64,6 +64,14 @@ def numbered(values: Sequence[Any]) -> tuple[list[Any], Int[np.ndarray, " n"]]:
     known = sorted(set(values), key=lambda value: (type(value).__name__, value))
     place = {value: number for number, value in enumerate(known)}
     return known, np.array([place[value] for value in values], int)
+
+
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value) or _is_nan(value)
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, (float, np.floating)) and bool(np.isnan(value))
 
 
 def _is_several(value: Any) -> bool:

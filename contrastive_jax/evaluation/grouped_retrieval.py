@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from contrastive_jax.data.records import Source
+from contrastive_jax.data.records import Source, comparable
 from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.aggregation import AGGREGATORS, aggregate, check_aggregators, most
@@ -105,7 +105,7 @@ class GroupedRetrieval:
         asked = self.bags(known, not texts) if self.group is None else self.videos(known, not texts)
         frames = unit_rows(embed(self.frames, source))
         if texts:
-            given = np.asarray(labels(source, self.label))
+            given = comparable(labels(source, self.label))
             words = called(source, given, known.names, self.names)
             z = prompted(embed, self.queries, words, self.templates)[asked.classes]
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data.records import Source
+from contrastive_jax.data.records import Source, comparable
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import column, labels, single, there
 from contrastive_jax.evaluation.nearest import search
@@ -109,7 +109,7 @@ class Retrieval:
         right = np.zeros(places.shape, bool)
         for name in self.right:
             asked, given = (
-                np.asarray(single(items.source, name))[items.numbers] for items in (queries, corpus)
+                comparable(single(items.source, name))[items.numbers] for items in (queries, corpus)
             )
             right |= (asked[:, None] == given[places]) & there(given)[places]
         found = places >= 0
@@ -123,12 +123,12 @@ class Retrieval:
             source = spread(source, embed.view(branch).field)
         numbers = np.arange(len(source))
         if branch in self.once:
-            numbers = np.sort(np.unique(np.asarray(labels(source, self.right[0])), return_index=True)[1])
+            numbers = np.sort(np.unique(comparable(labels(source, self.right[0])), return_index=True)[1])
         return Items(source, numbers)
 
     def _members(self, embed: Embedder, source: Source, branch: str) -> Int[np.ndarray, " n"]:
         members = {b: embed.view(b).member for b in self.branches}
-        values = np.asarray(labels(source, self.group))
+        values = comparable(labels(source, self.group))
         order = np.argsort(values, kind="stable")
         starts = np.flatnonzero(np.r_[True, values[order][1:] != values[order][:-1]])
         sizes = np.diff(np.r_[starts, len(order)])
@@ -164,4 +164,4 @@ class Spread:
         return {**self.source[int(self.owner[index])], self.field: self.texts[index]}
 
     def column(self, name: str) -> Any:
-        return self.texts if name == self.field else np.asarray(self.source.column(name))[self.owner]
+        return self.texts if name == self.field else comparable(self.source.column(name))[self.owner]

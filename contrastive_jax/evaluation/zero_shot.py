@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from contrastive_jax.data.records import Source
+from contrastive_jax.data.records import Source, comparable
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import labels, single
 from contrastive_jax.evaluation.nearest import nearest_neighbours
@@ -57,7 +57,7 @@ class ZeroShot:
 
     def run(self, embed: Embedder, source: Source) -> Iterator[tuple[str, float]]:
         read = single if "" in self.ignore else labels
-        given = np.asarray(read(source, self.label))
+        given = comparable(read(source, self.label))
         names, counts = np.unique(given, return_counts=True)
         names = [n for n, count in zip(names, counts) if count >= self.at_least and str(n) not in self.ignore]
         if len(names) < 2:

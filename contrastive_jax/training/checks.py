@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.branches import named
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data import views
+from contrastive_jax.data.numbering import NoLabel, label
 from contrastive_jax.data.records import BrokenRecord, Source
+from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embedding import staged
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from contrastive_jax.branches import Graph
+    from contrastive_jax.data.numbering import Numbering
     from contrastive_jax.data.tokenizers import Tokenizer
     from contrastive_jax.training.experiment import Config, Experiment
 
@@ -41,6 +45,10 @@ def check_numbers(config: Config) -> None:
             raise InputError(f"config.{key}={value}: give 0 or more")
     if not 0 <= config.seed < 2**32:  # JAX's keys would take a larger one for a smaller
         raise InputError(f"config.seed={config.seed}: give a whole number from 0 to {2**32 - 1}")
+    if config.data.order not in (None, *ORDERS):
+        raise InputError(
+            f"config.data.order={config.data.order}: give {' or '.join(map(str, ORDERS))}, or None"
+        )
     if not 0 <= config.data.broken_share <= 1:
         raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
     for key, value in {
@@ -205,8 +213,29 @@ def check_fields(source: Source, wanted: list[tuple[str, str]]) -> None:
     for where, name in wanted:
         if name not in record:
             raise InputError(f"config.{where}: {source.name} has no field {name!r}; {nearest(name, record)}")
-        if where.startswith("memory.") and not str(record[name]).strip().isdecimal():
+        if where.startswith("memory.") and not _is_count(record[name]):
             raise InputError(
                 f"config.{where}.labels={name}: it is {record[name]!r} in {source.name}, and queues "
                 "are numbered: give a field of whole numbers from 0"
             )
+
+
+def check_queues(config: Config, numberings: Mapping[str, Numbering]) -> None:
+    """What tells one queue of a memory from another is a whole number in every record."""
+    wanted = [(f"memory.{name}.labels", queue.labels) for name, queue in config.memory.items()]
+    for name, loss in config.losses.items():
+        inner = getattr(loss, "loss", loss)
+        wanted.append((f"losses.{name}.memory_labels", getattr(inner, "memory_labels", None)))
+    for where, field in wanted:
+        if field is not None and numberings[field].ids:
+            raise InputError(
+                f"config.{where}={field}: {numberings[field].source} has texts among it, or numbers of more "
+                "than 32 bits, and queues are numbered: give a field of whole numbers from 0"
+            )
+
+
+def _is_count(value: Any) -> bool:
+    with contextlib.suppress(NoLabel):
+        number = label(value)
+        return isinstance(number, int) and number >= 0
+    return False

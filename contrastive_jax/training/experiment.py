@@ -11,8 +11,10 @@ from jax.sharding import Mesh
 
 from contrastive_jax.branches import Graph
 from contrastive_jax.data import pipeline
+from contrastive_jax.data.numbering import Numbering, numbering
 from contrastive_jax.data.records import Source
 from contrastive_jax.data.sources import open_source
+from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.distributed.mesh import batch_shards, replicated
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.distributed.sharding import shardings
@@ -24,6 +26,7 @@ from contrastive_jax.training.checks import (
     check_fields,
     check_memory,
     check_numbers,
+    check_queues,
     check_wiring,
 )
 from contrastive_jax.training.microbatch import Cut
@@ -93,7 +96,27 @@ class Experiment:
     @functools.cached_property
     def sampler(self) -> Any:
         """Which records of `source` make the batch of a step."""
-        return self.config.data.sampler.bind(self.source, self.config.batch_size, self.config.seed)
+        data, size, seed = self.config.data, self.config.batch_size, self.config.seed
+        return data.sampler.bind(self.source, size, seed, data.order or ORDERS[-1])
+
+    @functools.cached_property
+    def numberings(self) -> dict[str, Numbering]:
+        """How the batch fields of `source` are numbered; it may read a field of all records."""
+        names: dict[str, Numbering] = {}  # all members of a row are numbered alike
+        for where, field in self._labels:
+            try:
+                name = field.partition(":")[0]
+                names[name] = names.get(name) or numbering(self.source, name)
+            except InputError as error:
+                raise InputError(f"config.{where}: {error}") from error
+        return {field: names[field.partition(":")[0]].of(field) for field in self.fields}
+
+    @property
+    def _labels(self) -> list[tuple[str, str]]:
+        """(the key that reads it, batch field)."""
+        kinds = ("losses", self.losses), ("memory", self.config.memory)
+        parts = [(f"{kind}.{name}", part) for kind, parts in kinds for name, part in parts.items()]
+        return [(where, field) for where, part in parts for field in part.fields]
 
     def check_data(self) -> None:
         """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
@@ -103,11 +126,11 @@ class Experiment:
         for key in ("also", "either"):
             further = [(name, field) for name, view in there for field in getattr(view, key, ())]
             wanted += [(f"data.views.{name}.{key}", field) for name, field in further]
-        for kind, parts in (("losses", self.losses), ("memory", self.config.memory)):
-            labels = [(f"{kind}.{name}", label) for name, part in parts.items() for label in part.fields]
-            wanted += [(where, label.partition(":")[0]) for where, label in labels]
-        check_fields(self.source, wanted)
-        pipeline.check_members(views, self.sampler)
+        check_fields(
+            self.source, wanted + [(where, field.partition(":")[0]) for where, field in self._labels]
+        )
+        pipeline.check_members(views, self.sampler, self.fields)
+        check_queues(self.config, self.numberings)
         if self.config.evaluation:
             for name, evaluator in self.config.evaluation.evaluators.items():
                 named = [(f"evaluation.evaluators.{name}", field) for field in evaluator.fields]

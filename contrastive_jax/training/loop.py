@@ -161,7 +161,7 @@ class Run:
             self.experiment.source,
             self.experiment.sampler,
             self.views,
-            fields=self.experiment.fields,
+            fields=self.experiment.numberings,
             seed=self.config.seed,
             start=start,
             steps=self.config.steps,

@@ -18,7 +18,8 @@ from contrastive_jax.training.lora import Adapter
 class Data:
     """source: a name or kind:path; workers: processes that read ahead (0: a thread), prefetch batches
     each; broken_share: the share of records that may be unreadable before the run stops; stall_seconds: the
-    longest wait for a batch."""
+    longest wait for a batch; order: the version of the samplers' orders, 1 or 2 (None: that of the work
+    directory's run, in a new one 2)."""
 
     source: str
     views: Annotated[dict, Named(Kind(views.KINDS))]
@@ -28,6 +29,7 @@ class Data:
     prefetch: int = 4
     broken_share: float = 0.01
     stall_seconds: float = 600.0
+    order: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -69,6 +70,13 @@ def finished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
       InputError: `result.json` is there and cannot be read.
     """
     return _read_json(Path(path) / "result.json", "delete it and run the same command again")
+
+
+def stored_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The config in the work directory `path`; empty where `open_workdir` finds none, or refuses it."""
+    with contextlib.suppress(InputError):
+        return _read_json(Path(path) / "config.json", "") or {}
+    return {}
 
 
 class WorkDirectory:

@@ -193,7 +193,7 @@ def test_the_three_pairs_of_real_articles(stays):
     }
     views = {name: view.bind(texts) for name, view in views.items()}
     draw = Permutation(repeat=True).bind(source, 600, 0)
-    batch = Steps(source, draw, views, (), 0, 1, [slice(None)], 1)[0]
+    batch = Steps(source, draw, views, {}, 0, 1, [slice(None)], 1)[0]
     seen = {name: [texts.seen[n] for n in batch["views"][name][:, 0]] for name in views}
     records = [source[int(i)] for i in draw(0)[:, 0]]
     kept = sum(query in rest for query, rest in zip(seen["ict"], seen["rest"]))
@@ -221,7 +221,7 @@ def test_all_three_from_one_source(documents):
         "document": Text(field="title", also=("answer",), rest=True, together="task").bind(texts),
     }
     draw = Mixture(alpha=0.0, repeat=True).bind(source, 60, 0)
-    batch = Steps(source, draw, views, (), 0, 1, [slice(None)], 1)[0]
+    batch = Steps(source, draw, views, {}, 0, 1, [slice(None)], 1)[0]
     queries, found = ([texts.seen[n] for n in batch["views"][name][:, 0]] for name in views)
     for number, query, document in zip(draw(0)[:, 0].tolist(), queries, found):
         record = source[number]

@@ -1,4 +1,3 @@
-import json
 import logging
 import os
 import signal
@@ -200,15 +199,6 @@ def test_wrong_fields_and_members_are_named():
     for field in ("colour", "picture:1", "image"):
         with pytest.raises(InputError, match=f"batch field '{field}'"):
             next(batches(source, sampler, {"a": Glyph()}, fields=(field,), seed=0, steps=1))
-
-
-@pytest.mark.parametrize("number", [2**31, "4294967297", -(2**31) - 1])
-def test_a_label_has_32_bits(tmp_path, number):
-    (tmp_path / "x.jsonl").write_text(json.dumps({"image": 0, "id": number}))
-    source = JSONLines(f"{tmp_path}/x.jsonl")
-    sampler = Permutation().bind(source, 1, seed=0)
-    with pytest.raises(InputError, match="batch field 'id' is neither a whole number of 32 bits"):
-        next(batches(source, sampler, {}, fields=("id",), seed=0, steps=1))
 
 
 def test_equal_texts_are_equal_labels():

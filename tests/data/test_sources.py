@@ -47,6 +47,11 @@ def test_options_a_glob_and_several_sources(tmp_path):
     assert [record["n"] for record in both] == [1, 5]
 
 
+def test_what_is_no_number_is_not_kept(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"age": NaN}\n{"age": 0.5}\n{"age": null}\n{"age": 0}\n')
+    assert open_source(f"jsonl:{tmp_path}/x.jsonl?keep=age").column("age") == [0.5, 0]
+
+
 def test_an_option_that_keeps_nothing(tmp_path):
     (tmp_path / "x.jsonl").write_text('{"text": "a", "n": null}')
     with pytest.raises(InputError, match="no record of 1 is left"):

@@ -38,7 +38,7 @@ def test_contriever_crops_a_text_twice_and_neither_crop_tells_of_the_other():
     def draw(step, rows):
         return np.zeros((400, 1), int)
 
-    batch = Steps(OneRecord(), draw, views, (), 0, 1, [slice(0, 400)], 1)[0]["views"]
+    batch = Steps(OneRecord(), draw, views, {}, 0, 1, [slice(0, 400)], 1)[0]["views"]
     query, key = batch["query"], batch["key"]
     assert (query != key).any(1).all()
     lengths = [(crops > 0).sum(1) for crops in (query, key)]

@@ -39,7 +39,7 @@ def pictures(count=12, size=(40, 40)):
 def batch(records, step=0, batch_size=8, **views):
     source = Records(records)
     draw = Permutation().bind(source, batch_size, 0)
-    return Steps(source, draw, views, (), 3, 9, [slice(None)], 1)[step]
+    return Steps(source, draw, views, {}, 3, 9, [slice(None)], 1)[step]
 
 
 def rng(seed=0):
@@ -105,8 +105,8 @@ def test_batches_with_counts_are_the_same_for_some_rows_and_broken_records_are_r
     views = {"a": Photo(resolution=8, count=3), "b": Photo(resolution=8)}
     source = Records(records)
     draw = Permutation().bind(source, 8, 0)
-    whole = Steps(source, draw, views, (), 3, 9, [slice(None)], 1)
-    pieces = Steps(source, draw, views, (), 3, 9, [slice(0, 3), slice(3, 8)], 1)
+    whole = Steps(source, draw, views, {}, 3, 9, [slice(None)], 1)
+    pieces = Steps(source, draw, views, {}, 3, 9, [slice(0, 3), slice(3, 8)], 1)
     assert whole[0]["views"]["a"].shape == (8, 3, 8, 8, 3)
     assert whole[0]["broken"] >= 1
     for name in views:
