@@ -30,6 +30,7 @@ MESH_AXES: dict[str, tuple[str, ...]] = {
     "projections": (),
     "kv": (),
 }
+_KNOWN = {axis for axes in MESH_AXES.values() for axis in axes}
 
 
 def specification(
@@ -95,8 +96,9 @@ def constrain(x: Array, names: Names) -> Array:
     """Ask the compiler to lay `x` out as its logical axis names say, on the ambient mesh.
 
     Nothing is asked without an ambient mesh of several devices, nor of mesh axes that are manual
-    (inside `shard_map`) or explicit. A dimension that its mesh axes do not divide, as the batch of
-    one example, is left to the compiler.
+    (inside `shard_map`) or explicit. Nor on a mesh with an axis that the table does not know: an example
+    that lay on it would be copied to all its devices. A dimension that its mesh axes do not divide, as the
+    batch of one example, is left to the compiler.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if len(names) != x.ndim:
@@ -104,7 +106,7 @@ def constrain(x: Array, names: Names) -> Array:
     if mesh.empty or mesh.size == 1:
         return x
     automatic = {a for a, kind in zip(mesh.axis_names, mesh.axis_types) if kind == AxisType.Auto}
-    if not automatic:
+    if not automatic or any(mesh.shape[a] > 1 for a in automatic - _KNOWN):
         return x
     entries: list[Any] = []
     for axis, size in zip(names, x.shape, strict=True):

@@ -15,7 +15,7 @@ from contrastive_jax.distributed.rows import place_everywhere
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import labels, numbered
 from contrastive_jax.evaluation.labelled import unit_rows
-from contrastive_jax.evaluation.nearest import dots
+from contrastive_jax.evaluation.nearest import dots, shared_out
 from contrastive_jax.similarity import Scores, Weighted, expectation, logsumexp
 
 if TYPE_CHECKING:
@@ -128,15 +128,15 @@ def penalty_entropy(z: Float[Array, "n d"], temperature: Float[Array, ""]) -> Fl
     """mean_i -sum_{j != i} r_ij log r_ij, r the softmax of z_i . z_j / temperature, without an n x n matrix:
     the log-sum-exp of a row less its mean logit under r."""
     record, shared = {"z": z, "position": jnp.arange(len(z))}, {"temperature": temperature}
-    row_lse, _ = logsumexp(_penalties, record, record, shared)
-    mean = expectation(lambda *sides: _weighted(_penalties(*sides)), record, record, shared)
+    row_lse, _ = logsumexp(_penalties, record, record, shared, **shared_out())
+    mean = expectation(lambda *sides: _weighted(_penalties(*sides)), record, record, shared, **shared_out())
     return jnp.mean(row_lse - mean)
 
 
 def uniformity(z: Float[Array, "n d"]) -> Float[Array, ""]:
     """log mean_{i != j} exp(-2 |z_i - z_j|^2), without an n x n matrix."""
     record = {"z": z, "square": jnp.sum(z * z, axis=1), "position": jnp.arange(len(z))}
-    row_lse, _ = logsumexp(_distances, record, record)
+    row_lse, _ = logsumexp(_distances, record, record, **shared_out())
     return jax.nn.logsumexp(row_lse) - jnp.log(len(z) * (len(z) - 1.0))
 
 

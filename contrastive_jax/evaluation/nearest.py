@@ -60,9 +60,14 @@ def dots(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[Array, "n m"]:
     return jnp.matmul(a, b.T, precision="highest")
 
 
+def shared_out() -> dict[str, Any]:
+    """The engine's keywords for arrays that lie on every device: all share the work, whatever the axes."""
+    return {"axes": jax.sharding.get_abstract_mesh().axis_names, "spread": None}
+
+
 @partial(jax.jit, static_argnums=2)
 def _search(rows, columns, k):
-    best = top_k(_scores, rows, columns, k=k)
+    best = top_k(_scores, rows, columns, k=k, **shared_out())
     return jax.lax.with_sharding_constraint(best, (PartitionSpec(), PartitionSpec()))
 
 

@@ -100,7 +100,8 @@ def _guided(guide, margin: float, B: int) -> dict[str, Array]:
     a, b = guide
     if a.ndim != 2 or a.shape != b.shape or len(a) != B:
         raise ValueError(f"the guide has shapes {a.shape} and {b.shape}: give two of [{B}, g]")
-    threshold = jnp.sum(a * b, -1, dtype=jnp.promote_types(jnp.float32, a.dtype)) + margin + ROUNDING
+    dtype = jnp.promote_types(jnp.float32, a.dtype)
+    threshold = jnp.sum(a.astype(dtype) * b.astype(dtype), -1) + margin + ROUNDING
     threshold = jnp.reshape(jnp.broadcast_to(threshold[:, None], (B, 2)), (-1,))
     return jax.lax.stop_gradient({"guide": _beside(a, b), "threshold": threshold})
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.similarity.scores import varying_as
 from contrastive_jax.similarity.tiles import products
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def finite(*trees, present: Labels = None) -> tuple[list, Bool[Array, ""]]:
     trees = jax.tree.map(jnp.asarray, trees)
     good = [jnp.all(jnp.abs(x.astype(jnp.float32)) <= LARGEST) for x in jax.tree.leaves(trees)]
     fine = jnp.stack(good).all()
-    return [jax.tree.map(lambda x: _with_fine_gradient(x, fine), tree) for tree in trees], fine
+    with_fine_gradient = lambda x: _with_fine_gradient(varying_as(x, fine), fine)  # noqa: E731
+    return [jax.tree.map(with_fine_gradient, tree) for tree in trees], fine
 
 
 @jax.custom_vjp

@@ -56,7 +56,7 @@ def smoothed_cross_entropy(
 def _weighing(weight, mass, lse, smoothing: float):
     """Each example's share of the mean, and what a positive and what every pair weighs in it."""
     has = (mass > 0) & ~jnp.isneginf(lse)
-    share = jnp.where(has, weight, 0)
+    share = jnp.where(has, weight, 0).astype(lse.dtype)
     share /= jnp.where(share.sum() == 0, 1, share.sum())
     positive = (1 - smoothing) * share / jnp.where(has, mass, 1)
     every = smoothing * share * jnp.exp(-jnp.where(has, lse, 0))

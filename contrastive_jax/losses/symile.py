@@ -59,6 +59,8 @@ def symile(
         raise ValueError(f'negatives="all" takes 2 or 3 embeddings, not {len(shapes)}: use "permute"')
     (*z, scale), fine = finite(*embeddings, checked_scale(scale))
     dtype = jnp.promote_types(jnp.float32, z[0].dtype)
+    if z[0].dtype == jnp.float16:  # which elements of a product are too small for
+        z = [x.astype(dtype) for x in z]
     scale, engine = jnp.asarray(scale, dtype), dict(engine or {})
     right = scale * math.prod(x.astype(dtype) for x in z).sum(-1)
     if negatives == "permute":

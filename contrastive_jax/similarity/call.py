@@ -11,12 +11,14 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from contrastive_jax.similarity.engine import KERNEL_COLUMNS, Engine, Plan, by_kernels, choose
+from contrastive_jax.similarity.half import is_half
 from contrastive_jax.similarity.placement import Placement, locate
 from contrastive_jax.similarity.platform import platform
 from contrastive_jax.similarity.scan import padded
 from contrastive_jax.similarity.scores import Needs, Problem, evaluate, pairs
 from contrastive_jax.similarity.sweeps import Job
 from contrastive_jax.similarity.tiles import Dot, Extra, Side, Split, Weighted, check, count
+from contrastive_jax.similarity.travel import Ring, varying
 
 if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
@@ -109,11 +111,15 @@ class Call(NamedTuple):
         is_zero = lambda x: isinstance(x, jax.custom_derivatives.SymbolicZero)  # noqa: E731
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype) if is_zero(x) else x, tree, is_leaf=is_zero)
 
-    def gradients(self, gradients: tuple, floating: list) -> list:
-        """Each as its leaf is; None where none is wanted."""
+    def gradients(self, gradients: tuple, floating: list, before_cotangent: bool = False) -> list:
+        """Each as its leaf is; None where none is wanted.
+
+        before_cotangent: whether a cotangent is still to come. What adds up over the batch may be too large
+        for float16 until then.
+        """
         of_shared, of_rows, of_groups = gradients
         return [
-            [self.place.gradient(g, x) for g, x in zip(of_side, leaves)]
+            [self.place.gradient(g, x, before_cotangent and is_half(x)) for g, x in zip(of_side, leaves)]
             for of_side, leaves in zip((of_shared, of_rows, *of_groups), floating)
         ]
 
@@ -132,6 +138,7 @@ def prepare(
     if diagonal and sizes[0] != sizes[1]:
         raise ValueError(f"diagonal targets need as many rows as columns, not {sizes[0]} and {sizes[1]}")
     place = locate(trees, engine.axes, engine.spread, engine.mesh)
+    trees = varying(trees, Ring(outer=place.ring.outer))  # here, where its derivative adds up
     scores = check(tile, trees[1], trees[2], trees[0])
     travels = (True, *(e.sharded for e in extras))
     specs = [place.columns, *(place.further(sharded) for sharded in travels[1:])]

@@ -31,8 +31,9 @@ class Engine(NamedTuple):
     """The keywords, none of which changes a result by more than rounding.
 
     axes: the mesh axes that examples are sharded over, the last one the nearest; those the mesh lacks are
-        passed over.
-    spread: a mesh axis along which devices hold the same rows; they take different columns.
+        passed over. None: "data", "fsdp" and what the arrays' shardings say; a mesh axis of another name
+        that they do not tell of, as inside `jit` on Auto axes, is refused.
+    spread: mesh axes along which devices hold the same rows; they take different columns.
     block: rows and columns a tile, an int or a pair; None chooses from the tile's largest intermediate.
     communication: "ring" or "gather"; None chooses by `cheaper`.
     backend: "scan" or "pallas"; None chooses by the device.
@@ -41,8 +42,8 @@ class Engine(NamedTuple):
     mesh: None takes the ambient mesh (`jax.set_mesh`), else the one that the arrays lie on.
     """
 
-    axes: str | tuple[str, ...] = ("data", "fsdp")
-    spread: str | None = "tensor"
+    axes: str | tuple[str, ...] | None = None
+    spread: str | tuple[str, ...] | None = "tensor"
     block: int | tuple[int, int] | None = None
     communication: str | None = None
     backend: str | None = None

@@ -2,8 +2,9 @@
 
 No pair's score is kept. The forward sums E_ij = exp(l_ij - shift) along rows and columns while the product
 is in registers. The backward computes the product again, forms each pair's cotangent in float32 and writes
-it, in the embeddings' dtype, for some rows at a time; library products add it to the gradients. That makes
-2 + 6 products of R x C x d, and 6 for a total with its gradients.
+it, in the embeddings' dtype, for some rows at a time; library products add it to the gradients. (In float16
+it is written times a power of two, by which the products are divided: `_power`.) That makes 2 + 6 products
+of R x C x d, and 6 for a total with its gradients.
 
 problem, needs, shared, rows, columns stand for what they are in `steps`. Gradients are lists as long as the
 floating leaves, in float32, with None where none is wanted.
@@ -12,20 +13,31 @@ floating leaves, in float32, with None where none is wanted.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.similarity.half import is_half, power
 from contrastive_jax.similarity.pallas_math import LOG2_E, in_powers_of_two
 from contrastive_jax.similarity.pallas_sweep import Given, Kernels, prepare, sweep
 from contrastive_jax.similarity.pallas_tile import UnsupportedError, is_soft, scores, slopes
 from contrastive_jax.similarity.scores import Needs, Problem, pairs
 from contrastive_jax.similarity.steps import ShiftedSums, SideCotangents
-from contrastive_jax.similarity.tiles import Dot, Side
+from contrastive_jax.similarity.tiles import Dot, Side, products
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
+
+
+SAMPLE = 64  # rows and columns
+
+
+class Common(NamedTuple):
+    """What all pairs share: see `in_powers_of_two` and `_power`."""
+
+    exponent: Any
+    power: Any
 
 
 def unsupported(problem: Problem, needs: Needs, shared, rows: Side, columns: Side) -> str | None:
@@ -44,10 +56,11 @@ def unsupported(problem: Problem, needs: Needs, shared, rows: Side, columns: Sid
     if embeddings[0].dtype != embeddings[1].dtype:
         return f"embeddings are {embeddings[0].dtype} in rows and {embeddings[1].dtype} in columns"
     number = jax.ShapeDtypeStruct((), jnp.float32)
+    common = Common(number, number if is_half(embeddings[0]) else ())
     extras = [SideCotangents(*[jax.ShapeDtypeStruct(x.shape[:1], jnp.float32)] * 4) for x in embeddings]
     try:
         prepare(
-            problem, partial(_pulled, problem, needs), shared, rows, columns, (*extras, number), Kernels()
+            problem, partial(_pulled, problem, needs), shared, rows, columns, (*extras, common), Kernels()
         )
     except UnsupportedError as error:
         return str(error)
@@ -99,10 +112,11 @@ def statistics_gradient(
     (rows, row), (columns, column) = rows, columns
     problem, kernels = _suited(problem, rows, columns, kernels, matrix=True)
     exponent, factor = in_powers_of_two(shift)
-    extras = _used(row, factor), _used(column, factor), exponent
+    scaling = _power(problem, shared, rows, columns, shift, row, column)
+    extras = _used(row, factor), _used(column, factor), Common(exponent, scaling)
     function = partial(_pulled, problem, needs)
     work = prepare(problem, function, shared, rows, columns, extras, kernels)
-    return _gradients(problem, needs, work)[1:]
+    return _gradients(problem, needs, work, scaling)[1:]
 
 
 def total(
@@ -131,10 +145,12 @@ def total_with_gradient(
         slope, *in_leaves = jax.tree.map(
             lambda slope: _kept(found.valid, slope.logits), [in_dots, *in_leaves], is_leaf=_is_slope
         )
+        slope = _times(slope, common.extra.power)
         return slope, (_kept(found.valid, found.logits), in_leaves[0], in_leaves[2]), in_leaves[1]
 
-    work = prepare(problem, terms, shared, rows, columns, ((), (), ()), kernels)
-    value, *gradients = _gradients(problem, needs, work)
+    scaling = _power(problem, shared, rows, columns)
+    work = prepare(problem, terms, shared, rows, columns, ((), (), Common((), scaling)), kernels)
+    value, *gradients = _gradients(problem, needs, work, scaling)
     return value.sum(), *gradients
 
 
@@ -151,7 +167,7 @@ def _pulled(problem: Problem, needs: Needs, dots, row: Given, column: Given, com
         of_rows = getattr(row.extra, name)[:, None]
         return of_rows + getattr(column.extra, name)[None, :] if column.extra else of_rows
 
-    weight = _kept(found.counted, jnp.exp2(found.logits * LOG2_E - common.extra) * spread("factor"))
+    weight = _kept(found.counted, jnp.exp2(found.logits * LOG2_E - common.extra.exponent) * spread("factor"))
     second = None
     if found.targets is not None:
         weight += spread("target") * found.targets
@@ -164,10 +180,50 @@ def _pulled(problem: Problem, needs: Needs, dots, row: Given, column: Given, com
         return in_logits if second is None else in_logits + second * slope.targets
 
     slope, *in_leaves = jax.tree.map(pulled, [in_dots, *in_leaves], is_leaf=_is_slope)
-    return slope, ((), in_leaves[0], in_leaves[2]), in_leaves[1]
+    return _times(slope, common.extra.power), ((), in_leaves[0], in_leaves[2]), in_leaves[1]
 
 
-def _gradients(problem: Problem, needs: Needs, work) -> tuple:
+def _power(problem: Problem, shared, rows: Side, columns: Side, shift=None, row=None, column=None):
+    """What float16 cotangents of dots are multiplied by, () for other embeddings.
+
+    Their largest is unknown before the sweep. It is at most the largest weight of a pair, which the
+    cotangents tell, times the tile's slope, taken from a few pairs: 2^6 leaves room for a thousandfold.
+    """
+    sides = [
+        problem.tile.apart(split.together(*(jax.tree.map(lambda x: x[:SAMPLE], part) for part in side[:2])))
+        for split, side in ((problem.row_split, rows), (problem.column_split, columns))
+    ]
+    (a, row_tree), (b, column_tree) = sides
+    if not is_half(a):
+        return ()
+    nothing = Needs(*([False] * len(x) for x in (shared[0], rows.floating, columns.floating)))
+    trees = row_tree, column_tree, problem.shared_split.together(*shared)
+    scored, slope, _ = slopes(problem.tile, products(a, b), trees, _besides(problem, nothing))
+    known = [side for side in (row, column) if side is not None]
+    weight, second = jnp.float32(not known), jnp.float32(0)
+    for side in known:
+        lse = jnp.where(side.factor == 0, 0, jnp.abs(side.factor) * jnp.exp(side.lse - shift))
+        weight += lse.max() + jnp.abs(side.target).max()
+        second += jnp.abs(side.target).max() * _largest(scored.logits) + jnp.abs(side.mass).max()
+    largest = weight * _largest(slope.logits)
+    if slope.targets is not None:
+        largest += second * _largest(slope.targets)
+    return power(largest, 6)
+
+
+def _largest(x: Float[Array, "r c"]) -> Float[Array, ""]:
+    return jnp.where(jnp.isfinite(x), jnp.abs(x), 0).max()
+
+
+def _times(x, factor):
+    return x if isinstance(factor, tuple) else x * factor
+
+
+def _unscaled(x, factor):
+    return x if x is None or isinstance(factor, tuple) else x * (1 / factor)
+
+
+def _gradients(problem: Problem, needs: Needs, work, scaling) -> tuple:
     """What the rows found besides gradients, and the gradients of shared, rows and columns."""
     places = [split.place(problem.tile.embedding) for split in (problem.row_split, problem.column_split)]
     swept = sweep(work, (needs.rows[places[0]], needs.columns[places[1]]))
@@ -176,8 +232,8 @@ def _gradients(problem: Problem, needs: Needs, work) -> tuple:
     of_rows, of_columns, of_shared = (
         _merged(flag, values) for flag, values in zip(flags, (in_rows, swept.column, in_shared))
     )
-    of_rows.insert(places[0], swept.in_rows)
-    of_columns.insert(places[1], swept.in_columns)
+    of_rows.insert(places[0], _unscaled(swept.in_rows, scaling))
+    of_columns.insert(places[1], _unscaled(swept.in_columns, scaling))
     return found, [None if x is None else x.sum() for x in of_shared], of_rows, of_columns
 
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from jaxtyping import Array, PyTree
 
 
+AXES = ("data", "fsdp")
+"""What the axes that examples are sharded over are called, where nobody says."""
+
+_EXPLICIT = AxisType.Explicit
+
+
 class Placement(NamedTuple):
     """The ring of devices that examples are sharded over, in its mesh (None: one device).
 
@@ -43,12 +49,12 @@ class Placement(NamedTuple):
 
     def unspread(self) -> Placement:
         """For what devices that hold the same rows all do."""
-        return self._replace(ring=self.ring._replace(spread=(), spread_size=1))
+        return self._replace(ring=self.ring._replace(spread=(), spread_sizes=()))
 
     @property
     def is_explicit(self) -> bool:
         """Whether shardings are part of the arrays' types, so that they must be told and kept."""
-        return self.mesh is not None and AxisType.Explicit in self.mesh.axis_types
+        return self.mesh is not None and _EXPLICIT in self.mesh.axis_types
 
     def trim(self, x: Array, size: int) -> Array:
         """The first `size` examples: padding stands at the end."""
@@ -64,8 +70,8 @@ class Placement(NamedTuple):
             return jax.sharding.reshard(x, NamedSharding(self.mesh, self.rows))
         return self.trim(x, size)
 
-    def gradient(self, gradient: Array | None, leaf: Array) -> Array:
-        """A gradient as its leaf is: without padding, in its dtype and where it lies."""
+    def gradient(self, gradient: Array | None, leaf: Array, wide: bool = False) -> Array:
+        """A gradient as its leaf is: without padding, in its dtype (wide: its own) and where it lies."""
         if gradient is None:
             return None
         gradient = self.trim(gradient, leaf.shape[0]) if leaf.ndim else gradient
@@ -73,14 +79,13 @@ class Placement(NamedTuple):
             gradient = jax.sharding.reshard(
                 gradient, NamedSharding(self.mesh, jax.typeof(leaf).sharding.spec)
             )
-        return gradient.astype(leaf.dtype)
+        return gradient if wide else gradient.astype(leaf.dtype)
 
     def shares(self, spec: PartitionSpec) -> int:
         """How many devices share what lies as `spec` says."""
         axes = spec[0] if len(spec) else ()
-        sizes = dict(zip(self.ring.axes, self.ring.sizes)) | dict.fromkeys(
-            self.ring.spread, self.ring.spread_size
-        )
+        ring = self.ring
+        sizes = dict(zip(ring.all_axes, ring.sizes + ring.spread_sizes))
         count = 1
         for axis in (axes,) if isinstance(axes, str) else axes:
             count *= sizes[axis]
@@ -124,20 +129,17 @@ class Placement(NamedTuple):
         )(*arguments)
 
 
-def locate(trees: PyTree, axes: tuple[str, ...], spread: str | None, mesh=None) -> Placement:
+def locate(
+    trees: PyTree, axes: str | tuple[str, ...] | None, spread: str | tuple[str, ...] | None, mesh=None
+) -> Placement:
     """The placement for arrays, from the mesh given, the ambient one, or the one they lie on.
 
-    Raises ValueError for a mesh of several devices that has none of `axes`, for arrays on another
-    mesh than the one in use, and inside a `shard_map` over any of `axes`.
+    trees: of shared, rows, columns and further columns. axes None: `AXES` and what the shardings say.
+    Raises ValueError for a mesh of several devices that has none of `axes`, or one that nothing is known
+    of; for arrays on another mesh than the one in use; and inside a `shard_map` over any of `axes`.
     """
-    axes = (axes,) if isinstance(axes, str) else tuple(axes)
+    spread = (spread,) if isinstance(spread, str) else tuple(spread or ())
     ambient = jax.sharding.get_abstract_mesh()
-    manual = [a for a in axes if a in ambient.manual_axes]
-    if manual:
-        raise ValueError(
-            f"called inside a shard_map over {manual}: call it outside on the global arrays "
-            "(it opens a shard_map of its own), or map over other axes"
-        )
     own = {leaf_mesh for leaf_mesh in map(_mesh_of, jax.tree.leaves(trees)) if leaf_mesh is not None}
     if mesh is None:
         mesh = ambient if not ambient.empty else next(iter(own), None)
@@ -148,19 +150,104 @@ def locate(trees: PyTree, axes: tuple[str, ...], spread: str | None, mesh=None) 
                 f"with {dict(mesh.shape)}: move the array, or pass mesh="
             )
     if mesh is None or mesh.size == 1:
-        return Placement(None, Ring())
+        _check_automatic(axes or AXES, ambient)
+        return Placement(None, Ring(outer=_varying(trees)))
+    if axes is None:
+        axes, spread = _axes_of(trees, mesh, ambient.manual_axes, spread)
+    _check_automatic(axes, ambient)
+    axes = (axes,) if isinstance(axes, str) else tuple(axes)
     present = tuple(a for a in axes if a in mesh.shape)
-    if not present:
+    size = {a: 1 if a in ambient.manual_axes else mesh.shape.get(a, 1) for a in (*present, *spread)}
+    spread = tuple(a for a in spread if size[a] > 1)
+    if not present and not spread:
         raise ValueError(
             f"the mesh has axes {dict(mesh.shape)} and none of axes={axes}: name the ones that the "
             "examples are sharded over"
         )
-    if spread in axes:
-        raise ValueError(f"spread={spread!r} is one of axes={axes}: name an axis that examples do not lie on")
-    present = tuple(a for a in present if mesh.shape[a] > 1)
-    size = 1 if spread is None or spread in ambient.manual_axes else mesh.shape.get(spread, 1)
-    sizes = tuple(mesh.shape[a] for a in present)
-    return Placement(mesh, Ring(present, sizes, (spread,) if size > 1 else (), size))
+    if both := [a for a in spread if a in axes]:
+        raise ValueError(
+            f"spread={both[0]!r} is one of axes={axes}: name an axis that examples do not lie on"
+        )
+    present = tuple(a for a in present if size[a] > 1)
+    sizes = (tuple(size[a] for a in axes) for axes in (present, spread))
+    return Placement(mesh, Ring(present, next(sizes), spread, next(sizes), _varying(trees)))
+
+
+def _varying(trees: PyTree) -> tuple[str, ...]:
+    """The axes of a `shard_map` around this over which any of the arrays differs."""
+    found = (jax.typeof(x).manual_axis_type.varying for x in jax.tree.leaves(trees))
+    return tuple(sorted(frozenset().union(*found)))
+
+
+def _check_automatic(axes: str | tuple[str, ...], ambient: jax.sharding.AbstractMesh) -> None:
+    axes = (axes,) if isinstance(axes, str) else axes
+    if manual := [a for a in axes if a in ambient.manual_axes]:
+        raise ValueError(
+            f"called inside a shard_map over {manual}: call it outside on the global arrays "
+            "(it opens a shard_map of its own), or map over other axes"
+        )
+
+
+def _axes_of(trees: PyTree, mesh, manual: frozenset, spread: tuple[str, ...]) -> tuple[tuple, tuple]:
+    """The axes that examples lie on, and those along which devices hold the same ones.
+
+    `AXES` and `spread` where the mesh has them. Other axes tell by the arrays' shardings, which are known of
+    arrays that are no tracers, and of all on Explicit axes; ValueError where they do not tell.
+    """
+    known = tuple(a for a in AXES if a in mesh.shape)
+    others = [a for a, size in mesh.shape.items() if size > 1 and a not in (*known, *spread, *manual)]
+    if not others:
+        return known or tuple(a for a in manual if a not in spread), spread
+    _, *sides = trees
+    leaves = [leaf for leaf in jax.tree.leaves(sides) if leaf.ndim]
+    lies = [axes for axes in (_first_axes(leaf, others) for leaf in leaves) if axes is not None]
+    told = [a for axes in sorted(lies, key=len, reverse=True) for a in axes if a not in spread]
+    alike = [a for a in others if a not in told]
+    untold = [
+        side
+        for side in sides[:2]
+        if all(_first_axes(x, others) is None for x in jax.tree.leaves(side) if _is_floating(x))
+    ]
+    if alike and untold:
+        raise ValueError(_unknown(mesh, known, alike))
+    return tuple(dict.fromkeys((*told, *known) if set(told) & set(others) else known)), (*spread, *alike)
+
+
+def _first_axes(leaf: Array, asked: list[str]) -> tuple[str, ...] | None:
+    """The mesh axes that the examples of an array lie on; None where nobody knows of those asked about."""
+    if isinstance(leaf, jax.core.Tracer):
+        sharding = jax.typeof(leaf).sharding
+        known = [
+            a for a, kind in zip(sharding.mesh.axis_names, sharding.mesh.axis_types) if kind == _EXPLICIT
+        ]
+    else:
+        sharding = leaf.sharding
+        known = sharding.mesh.axis_names if isinstance(sharding, NamedSharding) else ()
+    if not set(asked) <= set(known):
+        return None
+    first = sharding.spec[0] if len(sharding.spec) else None
+    return () if first is None else (first,) if isinstance(first, str) else tuple(first)
+
+
+def _unknown(mesh, known: tuple[str, ...], alike: list[str]) -> str:
+    sizes = ", ".join(f"{axis!r} (size {mesh.shape[axis]})" for axis in alike)
+    on = tuple(a for a in mesh.axis_names if a in (*known, *alike))
+    same = alike[0] if len(alike) == 1 else tuple(alike)
+    without = f', engine={{"axes": {_quoted(known)}}} to have each of them do all' if known else ""
+    return (
+        f"the mesh has axes {dict(mesh.shape)}, and whether examples lie on {sizes} cannot be told from "
+        f'these arrays: write engine={{"axes": {_quoted(on)}}} if they do, engine={{"spread": '
+        f"{_quoted(same)}}} if devices along it hold the same examples and are to share the work{without}"
+    )
+
+
+def _quoted(value: str | tuple[str, ...]) -> str:
+    """As Python code, in double quotes."""
+    return repr(value).replace("'", '"')
+
+
+def _is_floating(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
 def _mesh_of(leaf: Array):

@@ -143,11 +143,14 @@ def total(
         body = partial(ring.total_with_gradient, call.job, wanted.by_group())
         arguments = call.sides(floating, others)
         (value, of_shared), *of_examples = place.run(body, arguments, specs, call.gradient_specs)
-        return value, call.gradients((of_shared, *of_examples), floating)
+        return value, call.gradients((of_shared, *of_examples), floating, before_cotangent=True)
 
     def reduce_backward(gradients, cotangent):
         (cotangent,) = call.cotangents((cotangent,))
-        return jax.tree.map(lambda x: (cotangent * x).astype(x.dtype), gradients), None
+        return [
+            [None if g is None else (cotangent * g).astype(x.dtype) for g, x in zip(*side)]
+            for side in zip(gradients, trees[0])
+        ], None
 
     reduce.defvjp(reduce_forward, reduce_backward, symbolic_zeros=True)
     value = reduce(*trees)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from contrastive_jax.similarity import half
 from contrastive_jax.similarity.tiles import Dot, Scores, Side, Split, Tile, Weighted, normalise, products
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ def evaluate_vjp(
     """The scores, and pull(cotangent of logits, of targets or values) -> gradients (shared, rows, columns).
 
     Gradients are lists as long as the floating leaves, with None where none is wanted. Those of a Dot
-    tile's embeddings are products in the embeddings' dtype, added up in float32.
+    tile's embeddings are products in the embeddings' dtype, added up in float32. For float16 leaves all
+    goes through powers of two: cotangents are as small as one over the batch.
     """
     is_dot = isinstance(problem.tile, Dot)
     if is_dot and dots is None:
@@ -98,20 +100,24 @@ def evaluate_vjp(
         return (scores.logits, second.astype(problem.dtype) if soft else None), scores
 
     chosen = [[x for x, f in zip(*pair) if f] for pair in zip(leaves, by_rule)]
+    through_half = any(half.is_half(x) for side in chosen for x in side)
     (_, soft), vjp, scores = jax.vjp(scores_of, dots, *chosen, has_aux=True)
 
     def pull(logits, second):
         if soft is not None:
-            second = _varying_as(jnp.zeros_like(soft) if second is None else second, soft)
-        d_dots, *chosen = vjp((_varying_as(logits, scores.logits), None if soft is None else second))
+            second = varying_as(jnp.zeros_like(soft) if second is None else second, soft)
+        pair = varying_as(logits, scores.logits), None if soft is None else second
+        factor = half.power_of_sums(*pair) if through_half else None
+        d_dots, *chosen = _divided(vjp(_multiplied(pair, factor)), factor)
         gradients = [_merged([None] * len(flags), flags, got) for flags, got in zip(by_rule, chosen)]
         if is_dot:
             a, b = rows.floating[places[0]], columns.floating[places[1]]
-            d_dots = d_dots.astype(a.dtype)
+            factor = half.power_of_matrix(d_dots, 15) if half.is_half(a) else None
+            d_dots = _multiplied(d_dots, factor).astype(a.dtype)
             if needs.rows[places[0]]:
-                gradients[1][places[0]] = _product(d_dots, b, 1)
+                gradients[1][places[0]] = _divided(_product(d_dots, b, 1), factor)
             if needs.columns[places[1]]:
-                gradients[2][places[1]] = _product(d_dots, a, 0)
+                gradients[2][places[1]] = _divided(_product(d_dots, a, 0), factor)
         return gradients
 
     return scores, pull
@@ -145,10 +151,19 @@ def add(sums: PyTree, terms: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, terms)
 
 
-def _varying_as(x: Array, like: Array) -> Array:
+def varying_as(x: Array, like: Array) -> Array:
     """A constant, marked as one that differs between devices, as a cotangent must be if its primal does."""
     axes = jax.typeof(like).manual_axis_type.varying - jax.typeof(x).manual_axis_type.varying
     return lax.pcast(x, tuple(axes), to="varying") if axes else x
+
+
+def _multiplied(tree: PyTree, factor: Float[Array, ""] | None) -> PyTree:
+    return tree if factor is None else jax.tree.map(lambda x: x * factor, tree)
+
+
+def _divided(tree: PyTree, factor: Float[Array, ""] | None) -> PyTree:
+    """Divided by a power of two, in float32 or wider."""
+    return tree if factor is None else jax.tree.map(lambda x: x * (1 / factor), tree)
 
 
 def _where(condition, x, otherwise):

@@ -25,18 +25,24 @@ class Ring(NamedTuple):
     """The mesh axes that examples lie on, far to near, with their sizes.
 
     spread: the axes over which devices hold the same rows and take different columns of them.
+    outer: the axes of a `shard_map` around the call over which arrays differ; nothing travels there.
     gathers: columns are gathered instead of travelling.
     """
 
     axes: tuple[str, ...] = ()
     sizes: tuple[int, ...] = ()
     spread: tuple[str, ...] = ()
-    spread_size: int = 1
+    spread_sizes: tuple[int, ...] = ()
+    outer: tuple[str, ...] = ()
     gathers: bool = False
 
     @property
     def size(self) -> int:
         return math.prod(self.sizes)
+
+    @property
+    def spread_size(self) -> int:
+        return math.prod(self.spread_sizes)
 
     @property
     def all_axes(self) -> tuple[str, ...]:
@@ -147,11 +153,13 @@ def rotate(tree: PyTree, axis: tuple[str, int]) -> PyTree:
 def varying(tree: PyTree, ring: Ring) -> PyTree:
     """Marks values that are alike on some devices as ones that are about to differ."""
 
+    axes = ring.all_axes + ring.outer
+
     def mark(x):
-        missing = tuple(axis for axis in ring.all_axes if axis not in jax.typeof(x).manual_axis_type.varying)
+        missing = tuple(axis for axis in axes if axis not in jax.typeof(x).manual_axis_type.varying)
         return lax.pcast(x, missing, to="varying") if missing else x
 
-    return jax.tree.map(mark, tree) if ring.all_axes else tree
+    return jax.tree.map(mark, tree) if axes else tree
 
 
 def summed(tree: PyTree, axes: tuple[str, ...]) -> PyTree:

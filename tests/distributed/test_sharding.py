@@ -118,3 +118,11 @@ def test_constrain_inside_shard_map_leaves_manual_axes_alone():
             )(x)
 
         np.testing.assert_array_equal(run(jnp.zeros((8, 4))), np.ones((8, 4)))
+
+
+def test_constrain_copies_nothing_to_axes_that_it_does_not_know():
+    mesh = jax.make_mesh((2, 4), ("replica", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+    where = NamedSharding(mesh, P(("replica", "fsdp")))
+    x = jax.device_put(jnp.ones((8, 4)), where)
+    with jax.set_mesh(mesh):
+        assert jax.jit(lambda x: constrain(x * 2, ("batch", "mlp")))(x).sharding.is_equivalent_to(where, 2)
