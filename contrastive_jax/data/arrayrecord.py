@@ -39,7 +39,7 @@ class ArrayRecord:
         self.name, self._pattern = f"arrayrecord:{pattern}", pattern
         try:
             paths = [_local(path) for path in files.expand(pattern, ".arrayrecord")]
-            self._readers = _Readers(paths)
+            self._readers = Readers(paths)
             self._places = files.Places([self._readers[n].num_records() for n in range(len(paths))])
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
@@ -118,7 +118,7 @@ class ArrayRecord:
                 yield from ((file, row, content) for row, content in zip(rows, contents))
 
 
-class _Readers:
+class Readers:
     """The library's readers, by the numbers of their files; those used last stay open."""
 
     def __init__(self, paths: list[str]) -> None:
