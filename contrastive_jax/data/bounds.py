@@ -15,7 +15,8 @@ RECORD_BYTES = 1 << 30  # of one record with all its files
 LINE_BYTES = 1 << 26  # of a line of JSON or CSV
 UNPACKED_BYTES = 1 << 28  # of what a compressed file becomes; larger files may become more:
 UNPACKED_TIMES = 100  # as many times their own size
-INDEX_BYTES = 1 << 26  # of the index of a file; larger files may have larger ones
+INDEX_BYTES = 1 << 26  # of the index of a file; larger files may have larger ones:
+INDEX_TIMES = 16  # as many times their own size
 
 
 def check_record(size: int, most: int = RECORD_BYTES) -> None:
