@@ -42,7 +42,7 @@ class ArrayRecord:
         try:
             self._paths = files.expand(pattern, ".arrayrecord")
             paths = [_local(path) for path in self._paths]
-            self._readers = _Readers(paths)
+            self._readers = Readers(paths)
             self._places = files.Places([self._readers[n].num_records() for n in range(len(paths))])
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
@@ -126,7 +126,7 @@ class ArrayRecord:
                 yield from ((file, row, content) for row, content in zip(rows, contents))
 
 
-class _Readers:
+class Readers:
     """The library's readers, by the numbers of their files; those used last stay open."""
 
     def __init__(self, paths: list[str]) -> None:

@@ -7,7 +7,7 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,13 +89,14 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file at once or not at all; OSError where that fails."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Writes a file at once or not at all, with the mode that the umask gives; OSError where that fails."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    # Not by mkstemp, whose files only the owner may read: others use the cache, the indexes and the runs too.
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # of a temporary file it is 0o600
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_DIGITS = 18  # of a number in braces
+_MOST_NAMES = 1_000_000  # that braces stand for
 _PIECE = 1 << 24
 _KEPT_OPEN = 256  # files of one source at a time; the soft limit of a process is often 1024
 
@@ -74,15 +76,27 @@ def expand(pattern: str, ending: str) -> list[str]:
 
 def _braces(pattern: str) -> list[str]:
     parts = _BRACES.split(pattern)  # text, inside, text, inside, ..., text
-    choices: list[list[str]] = [[parts[0]]]
+    choices: list[Iterable[str]] = [[parts[0]]]
+    count = 1
     for inside, text in zip(parts[1::2], parts[2::2]):
         ends = _RANGE.fullmatch(inside)
+        if ends and max(map(len, ends.groups())) > _DIGITS:
+            raise InputError(f"{pattern[:100]}: a number of the range is longer than {_DIGITS} digits")
         if ends:
-            first, last = ends.groups()
-            names = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
+            numbers, width = range(int(ends[1]), int(ends[2]) + 1), len(ends[1])
+            count *= len(numbers)
+            choices += [map(f"{{:0{width}d}}".format, numbers), [text]]
         else:
             names = inside.split(",") if "," in inside else [f"{{{inside}}}"]
-        choices += [names, [text]]
+            count *= len(names)
+            choices += [names, [text]]
+        if not count:
+            return []
+        if count > _MOST_NAMES:  # before any name is made
+            raise InputError(
+                f"{pattern[:100]} means {count:,} files, and at most {_MOST_NAMES:,} are looked for; "
+                "give a smaller range, or a glob"
+            )
     return ["".join(choice) for choice in itertools.product(*choices)]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache
+from contrastive_jax.data.bounds import INDEX_BYTES, INDEX_TIMES, read_bounded
 from contrastive_jax.data.files import is_remote, stamp
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.serialization import decode, encode
@@ -35,7 +36,7 @@ def indexed(path: str, kind: str, make: Callable[[str], dict[str, Any]]) -> dict
     what = {"kind": kind, "stamp": stamp(path)}
     places = _places(path)
     for place in places:
-        index = _read(place)
+        index = _read(place, max(INDEX_BYTES, INDEX_TIMES * int(what["stamp"][0])))
         if index is not None and {name: index.get(name) for name in what} == what:
             return index
     index = make(path) | what
@@ -68,10 +69,13 @@ def _may_write(folder: Path) -> bool:
     return not folder.exists() or (bool(folder.stat().st_mode & 0o222) and os.access(folder, os.W_OK))
 
 
-def _read(place: Path) -> dict[str, Any] | None:
+def _read(place: Path, most: int) -> dict[str, Any] | None:
     try:
-        digest, _, content = place.read_bytes().partition(b"\n")
-    except OSError:
+        digest, _, content = read_bounded(place, most).partition(b"\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        warn(f"{place} cannot be read ({error.strerror or error}); making it again")
         return None
     if digest == hashlib.sha256(content).hexdigest().encode():
         try:

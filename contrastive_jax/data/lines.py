@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
+import array
 import csv
-import gzip
 import io
 import json
 import os
-import zlib
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
 import numpy as np
 
 from contrastive_jax.data import files
+from contrastive_jax.data.bounds import LINE_BYTES, check_record
 from contrastive_jax.data.columns import column
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.indexes import indexed
 from contrastive_jax.data.records import BrokenRecord, flatten
+from contrastive_jax.data.unpacking import WORTH_KEEPING, unpack
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_WORTH_KEEPING = 1 << 24  # bytes of a file whose index is written down rather than made again
 _PATH_FIELDS = ("image", "file_name")
 _FIELD_LIMIT = 1 << 24  # characters of a CSV field
 
@@ -31,7 +31,8 @@ _FIELD_LIMIT = 1 << 24  # characters of a CSV field
 class Lines(ABC):
     """What JSON lines and CSV have in common: a record is a piece of a text file.
 
-    Only the offsets of the records are kept in memory; a file that ends in ``.gz`` is unpacked into it.
+    Only the offsets of the records are kept in memory. A file that ends in ``.gz`` is unpacked: into memory
+    where it is small, else into the cache folder, once. It may become 100 times as large, or 256 MiB.
 
     Args:
         pattern: files: a path, a glob, braces, or a folder; local or remote.
@@ -50,11 +51,15 @@ class Lines(ABC):
         self._image = image
         try:
             self._paths = files.expand(pattern, self.ending)
-            self._unpacked = {path: _unpack(path) for path in self._paths if path.endswith(".gz")}
+            unpacked = {path: unpack(path) for path in self._paths if path.endswith(".gz")}
+            self._unpacked = {path: each for path, each in unpacked.items() if isinstance(each, bytes)}
+            self._read_from = [
+                path if path in self._unpacked else unpacked.get(path, path) for path in self._paths
+            ]
             self._index = [self._indexed(number) for number in range(len(self._paths))]
         except (InputError, OSError) as error:
             raise InputError(f"source {self.name!r}: {error}") from error
-        self._parts = files.Parts(self._paths)
+        self._parts = files.Parts(self._read_from)
         self._places = files.Places([len(index["starts"]) for index in self._index])
         if not len(self._places):
             raise InputError(
@@ -98,14 +103,14 @@ class Lines(ABC):
         return column(name, rows, lambda index: self._record(*self._places[index], index), remote)
 
     def _indexed(self, number: int) -> dict[str, Any]:
-        path = self._paths[number]
-        if path not in self._unpacked and files.stamp(path)[0] > _WORTH_KEEPING:
-            return indexed(path, f"{self.kind} records 1", self._offsets_of)
-        return self._offsets_of(path)
+        path, place = self._paths[number], self._read_from[number]
+        if path not in self._unpacked and files.stamp(place)[0] > WORTH_KEEPING:
+            return indexed(place, f"{self.kind} records 1", lambda place: self._offsets_of(path, place))
+        return self._offsets_of(path, place)
 
-    def _offsets_of(self, path: str) -> dict[str, Any]:
+    def _offsets_of(self, path: str, place: str) -> dict[str, Any]:
         packed = self._unpacked.get(path)
-        with files.stream(path) if packed is None else io.BytesIO(packed) as file:
+        with files.stream(place) if packed is None else io.BytesIO(packed) as file:
             try:
                 return self._offsets(path, file)
             except InputError as error:
@@ -118,12 +123,13 @@ class Lines(ABC):
             content = packed[start:end]
         else:
             try:
+                check_record(end - start, LINE_BYTES)
                 content = self._parts.read(file, start, end - start)
-            except OSError as error:
+            except (OSError, BrokenRecord) as error:
                 raise BrokenRecord(f"{self._where(file, row)}: cannot be read ({error})") from error
         try:
             record = self._parse(file, content)
-        except (ValueError, RecursionError, csv.Error) as error:
+        except (ValueError, RecursionError, csv.Error, BrokenRecord) as error:
             raise BrokenRecord(f"{self._where(file, row)}: {error}") from error
         named = (record[name] for name in ("key", "_id") if record.get(name) is not None)
         return record | {"key": str(next(named, index)), "record": index}
@@ -161,11 +167,19 @@ class JSONLines(Lines):
     kind, ending = "jsonl", ".jsonl"
 
     def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
-        at, places = 0, []
-        for number, line in enumerate(file):
-            if not line.isspace():
-                places.append((at, at + len(line), number))
+        at, places, number = 0, array.array("q"), -1
+        begun = blank = False  # a line in pieces, and all of them blank so far
+        for line in iter(lambda: file.readline(LINE_BYTES), b""):
+            if begun:
+                blank = blank and line.isspace()
+            else:
+                start, blank, number = at, line.isspace(), number + 1
             at += len(line)
+            begun = not line.endswith(b"\n")
+            if not begun and not blank:
+                places.extend((start, at, number))
+        if begun and not blank:
+            places.extend((start, at, number))
         return _columns(places)
 
     def _parse(self, file: int, content: bytes) -> dict[str, Any]:
@@ -193,19 +207,21 @@ class CSV(Lines):
 
         def lines() -> Iterator[str]:
             nonlocal at
-            for line in file:
+            for line in iter(lambda: file.readline(LINE_BYTES + 1), b""):
+                if at + len(line) - start > LINE_BYTES:
+                    raise csv.Error(f"a row of more than {LINE_BYTES:,} bytes")
                 at += len(line)
                 read.append(line.decode("utf-8-sig" if at == len(line) else "utf-8", "replace"))
                 yield read[-1]
 
-        places, start, line, last, header, record = [], 0, 0, 0, None, ""
+        places, start, line, last, header, record = array.array("q"), 0, 0, 0, None, ""
         rows = _rows(lines(), path)
         try:
             for row in rows:
                 if row and header is None:
                     header = row
                 elif row:
-                    places.append((start, at, line))
+                    places.extend((start, at, line))
                 last, start, line = line, at, rows.line_num
                 record, read[:] = "".join(read), []
         except csv.Error as error:
@@ -239,13 +255,6 @@ def _check_end(path: str, content: str, line: int) -> None:
             raise InputError(f"line {line + 1}: its quotes are never closed") from error
 
 
-def _columns(places: list[tuple[int, int, int]]) -> dict[str, np.ndarray]:
-    starts, ends, lines = np.array(places, np.int64).reshape(-1, 3).T.copy()
+def _columns(places: array.array[int]) -> dict[str, np.ndarray]:
+    starts, ends, lines = np.frombuffer(places, np.int64).reshape(-1, 3).T.copy()
     return {"starts": starts, "ends": ends, "lines": lines}
-
-
-def _unpack(path: str) -> bytes:
-    try:
-        return gzip.decompress(files.read(path))
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path} cannot be unpacked ({error})") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import contextlib
 import itertools
 import json
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files
 from contrastive_jax.data.contents import Contents, of_files
+from contrastive_jax.data.parquet_files import File, footers_of, one, values_of
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 _CACHED_BYTES = 256 << 20  # of row groups, in each process
-_AT_ONCE = 16  # remote files whose footers are read together
 _KEPT_OPEN = 256  # files of one source at a time, as in `files.Parts`
 _MEGABYTE = 1 << 20
 
@@ -55,17 +53,20 @@ class Parquet:
             self._paths = files.expand(pattern, ".parquet")
             self._columns = [name for name in columns.split(",") if name]
             self._budget = _budget(cache)
-            footers = _footers(self._paths)
+            footers = footers_of(self._paths)
             self._schema = self._chosen(footers[0][0])
-            for path, (schema, _) in zip(self._paths[1:], footers[1:]):
+            for path, (schema, *_) in zip(self._paths[1:], footers[1:]):
                 _check_same(self._paths[0], self._schema, path, self._chosen(schema))
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
-        self._groups = [(file, group) for file, (_, rows) in enumerate(footers) for group in range(len(rows))]
-        self._places = files.Places([count for _, rows in footers for count in rows])
-        self._before = [sum(rows[:group]) for _, rows in footers for group in range(len(rows))]
+        self._groups = [
+            (file, group) for file, (_, rows, _) in enumerate(footers) for group in range(len(rows))
+        ]
+        self._places = files.Places([count for _, rows, _ in footers for count in rows])
+        self._before = [sum(rows[:group]) for _, rows, _ in footers for group in range(len(rows))]
         if not len(self):
             raise InputError(f"source {self.name!r}: no row in {len(self._paths)} files")
+        self._sizes = [size for *_, size in footers]
         self._names = files.names(self._paths, ".parquet")
         self._classes = _classes(footers[0][0])
         self._pictures = _pictures(self._schema)
@@ -181,7 +182,7 @@ class Parquet:
         if some is not None:
             column = column.take(some)
         try:
-            return column.to_pylist()
+            return values_of(column)
         except ValueError:
             return [_or_none(value) for value in column]
 
@@ -209,8 +210,8 @@ class Parquet:
             file, group = self._groups[number]
             try:
                 with files.as_os_error(self._paths[file]):
-                    table = self._opened(file).read_row_group(group, columns=list(names))
-                    columns = [_one(table.column(name)) for name in names]
+                    table = self._opened(file).group(group, names)
+                columns = [one(table.column(name)) for name in names]
             except OSError as error:
                 reason = str(error).removeprefix(f"{self._paths[file]}: ")
                 raise BrokenRecord(f"row group {group} of {self._paths[file]}: {reason}") from error
@@ -220,11 +221,11 @@ class Parquet:
                     self._kept.popitem(last=False)
             return columns
 
-    def _opened(self, file: int) -> pq.ParquetFile:
+    def _opened(self, file: int) -> File:
         if file not in self._open:
             if len(self._open) >= _KEPT_OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[file] = _open(self._paths[file])
+            self._open[file] = File(self._paths[file], self._sizes[file])
         return self._open[file]
 
 
@@ -237,45 +238,6 @@ def _budget(cache: str) -> int:
     if cache and not cache.isdecimal():
         raise InputError(f"option cache={cache!r}: give a whole number of MiB")
     return int(cache) * _MEGABYTE if cache else _CACHED_BYTES
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    import pyarrow as pa
-
-    if column.num_chunks == 1:
-        return column.chunk(0)
-    combined = column.combine_chunks()
-    return combined if isinstance(combined, pa.Array) else column
-
-
-def _open(path: str) -> pq.ParquetFile:
-    import pyarrow.parquet as pq
-
-    if not files.is_remote(path):
-        return pq.ParquetFile(path)
-    with files.as_os_error(path):
-        file = files.filesystem(path).open(path, "rb")
-    return pq.ParquetFile(file, pre_buffer=True)
-
-
-def _footers(paths: list[str]) -> list[tuple[pa.Schema, list[int]]]:
-    """(schema, rows of each row group) of every file."""
-    if not any(map(files.is_remote, paths)):
-        return [_footer(path) for path in paths]
-    with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(_footer, paths))
-
-
-def _footer(path: str) -> tuple[pa.Schema, list[int]]:
-    files.stamp(path)
-    try:
-        with _open(path) as file:
-            metadata = file.metadata
-            rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-            return file.schema_arrow, rows
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path} is no Parquet file, or is torn ({reason})") from error
 
 
 def _check_same(first: str, expected: pa.Schema, path: str, schema: pa.Schema) -> None:

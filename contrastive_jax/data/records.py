@@ -20,6 +20,9 @@ class BrokenRecord(InputError):  # noqa: N818
     """One record cannot be read; training replaces it, evaluation stops."""
 
 
+_PREFIXES = 1 << 22  # characters that the names of nested objects may add to those of their fields
+
+
 class Source(Protocol):
     """A random-access sequence of records; it pickles small, and workers open it anew.
 
@@ -63,13 +66,28 @@ class Source(Protocol):
 
 
 def flatten(value: Mapping[str, Any], start: str = "") -> dict[str, Any]:
-    """Nested objects as one: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``; lists stay as they are."""
-    flat = {}
-    for name, inner in value.items():
-        if isinstance(inner, dict):
-            flat |= flatten(inner, f"{start}{name}.")
+    """Nested objects as one: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``; lists stay as they are.
+
+    Raises:
+        BrokenRecord: the names of the nested ones would be copied to millions of characters.
+    """
+    flat: dict[str, Any] = {}
+    left, levels = _PREFIXES, [(start, iter(value.items()))]
+    while levels:
+        prefix, items = levels[-1]
+        for name, inner in items:
+            nested = isinstance(inner, dict)
+            left -= len(prefix) + (len(name) if nested else 0)
+            if left < 0:
+                raise BrokenRecord(
+                    f"the names of its nested objects come to more than {_PREFIXES:,} characters"
+                )
+            if nested:
+                levels.append((f"{prefix}{name}.", iter(inner.items())))
+                break
+            flat[prefix + name] = inner
         else:
-            flat[start + name] = inner
+            levels.pop()
     return flat
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
-_CLOSING, _OPENING = r"[\"'”’»)\]]*", r"[\"'“‘«(\[¿¡]*"  # noqa: RUF001
-_END = re.compile(rf"[.!?…]+{_CLOSING}\s+(?={_OPENING}(\S))|[。！？]{_CLOSING}\s*(?=\S)")  # noqa: RUF001
-_LAST_WORD = re.compile(rf"{_OPENING}(\S+)\.$")
+_CLOSING, _OPENING = "\"'”’»)]", "\"'“‘«([¿¡"  # noqa: RUF001
+# A run of stops is tried from its first one only, and nothing of it is given back: linear in the text.
+_END = re.compile(
+    rf"(?<![.!?…])[.!?…]++[{re.escape(_CLOSING)}]*+\s++(?=[{re.escape(_OPENING)}]*(\S))"
+    rf"|[。！？][{re.escape(_CLOSING)}]*\s*(?=\S)"  # noqa: RUF001
+)
 _ABBREVIATIONS = frozenset(
     [
         *("mr", "mrs", "ms", "dr", "prof", "rev", "hon", "st", "jr", "sr", "gen", "col", "capt", "lt", "sgt"),
@@ -26,27 +29,27 @@ def sentences(text: str) -> list[str]:
     or one of the commonest abbreviations of English (Mr., No., e.g.). What has neither letter nor digit is
     no sentence, and belongs to the one before.
     """
-    found: list[str] = []
+    found: list[list[str]] = []
     for line in text.splitlines():
-        start = 0
+        start = before = 0
         for end in _END.finditer(line):
-            if end[1] and (end[1].islower() or _is_abbreviated(line[start : end.end()].rstrip())):
+            word, before = line[before : end.end()], end.end()
+            if end[1] and (end[1].islower() or _is_abbreviated(word)):
                 continue
-            _add(found, line[start : end.end()].strip())
-            start = end.end()
+            _add(found, line[start:before].strip())
+            start = before
         _add(found, line[start:].strip())
-    return found
+    return [" ".join(parts) for parts in found]
 
 
-def _add(found: list[str], sentence: str) -> None:
+def _add(found: list[list[str]], sentence: str) -> None:
     if any(letter.isalnum() for letter in sentence):
-        found.append(sentence)
+        found.append([sentence])
     elif sentence and found:
-        found[-1] += f" {sentence}"
+        found[-1].append(sentence)
 
 
 def _is_abbreviated(text: str) -> bool:
-    word = _LAST_WORD.search(text)
-    if word is None:
-        return False
-    return (len(word[1]) == 1 and word[1].isupper()) or word[1].casefold() in _ABBREVIATIONS
+    *_, last = text.rsplit(maxsplit=1)
+    word = last[:-1].lstrip(_OPENING)
+    return last.endswith(".") and ((len(word) == 1 and word.isupper()) or word.casefold() in _ABBREVIATIONS)

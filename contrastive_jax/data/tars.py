@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     Read = Callable[[int, int], bytes]  # (start, length): fewer bytes where the file ends
 
 BLOCK = 512
+_HEADER_BYTES = 1 << 20  # of an extended one
 _HEADERS = b"xgLK"  # extended headers: of the next member, of all, and GNU's long names
 _FILES = b"0\x007"
 _PAX = re.compile(rb"(\d{1,18}) ([^=\n]+)=")
@@ -63,9 +64,14 @@ def members(path: str, read: Read, length: int) -> Iterator[Member | Torn]:
         kind, name, size = entry
         start = at + BLOCK
         if kind in _HEADERS:
-            if start + size > length:  # before so many bytes are asked for
+            if start + size > length:
                 yield Torn(at, long_name)
                 return
+            if size > _HEADER_BYTES:  # before so many bytes are asked for
+                raise InputError(
+                    f"{path}: the header at byte {at} says that it is {size:,} bytes long, and at most "
+                    f"{_HEADER_BYTES:,} are read; write the tar anew"
+                )
             content = read(start, size)
             if kind in b"LK":
                 long_name = (
@@ -112,7 +118,7 @@ def _number(field: bytes) -> int:
 def _extended(content: bytes) -> dict[str, Any]:
     """``length key=value`` lines of a pax header; only the path and the size matter."""
     found, at = {}, 0
-    while (match := _PAX.match(content, at)) and int(match[1]):
+    while (match := _PAX.match(content, at)) and at + int(match[1]) > match.end():
         end = at + int(match[1])
         value = content[match.end() : end - 1]
         if match[2] == b"path":

@@ -1,24 +1,22 @@
-"""Data sets that TFDS has prepared, read without TensorFlow."""
+"""Data sets that TFDS has prepared, read without TensorFlow and without the code that prepared them."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data import files, tfds_folders
+from contrastive_jax.data.arrayrecord import Readers
 from contrastive_jax.data.columns import column
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 _NAME = re.compile(r"[^:]+(:[0-9]+\.[0-9]+\.[0-9]+)?")  # `namespace:name` is code from the network
 
 
@@ -30,7 +28,7 @@ class TFDS:
 
     Args:
         argument: ``NAME/SPLIT``; the name as TFDS has it (``name``, ``name/config``, ``name:1.0.0``) or the
-            folder of a prepared version. Nothing is downloaded or prepared.
+            folder of a prepared version. Nothing is downloaded or prepared, and no code of the set is run.
         data_dir: where TFDS keeps its sets; its own default otherwise.
 
     Raises:
@@ -48,45 +46,22 @@ class TFDS:
                 f"source {self.name!r}: sets from elsewhere are not loaded, since that runs their code; "
                 "prepare it, and name the folder of the prepared version"
             )
-        import tensorflow_datasets as tfds
-
-        folder = os.path.expanduser(name)
-        if os.path.isdir(folder):
-            _check_features(self.name, Path(folder))
-        elif data_dir:
-            _check_features(self.name, Path(data_dir).expanduser() / re.split("[/:]", name)[0])
         try:
-            if os.path.isdir(folder):
-                builder = tfds.builder_from_directory(folder)
-            else:
-                builder = tfds.builder(name, data_dir=data_dir or None)
-            features = builder.info.features
-            encoded = {
-                feature: tfds.decode.SkipDecoding()
-                for feature, kind in features.items()
-                if isinstance(kind, tfds.features.Image)
-            }
-            self._rows = builder.as_data_source(split=split, decoders=encoded)
-            self._files = [str(path) for path in builder.info.splits[split].filepaths]
-        except Exception as error:  # TFDS raises a dozen kinds, some of several lines
-            if "file format" in str(error).lower():
-                raise InputError(
-                    f"source {self.name!r}: it is not prepared as ArrayRecord; "
-                    f"tfds.builder(name, file_format='array_record').download_and_prepare() does that"
-                ) from error
-            raise InputError(f"source {self.name!r}: {_line(error)}") from error
-        self._classes = {
-            feature: kind.names
-            for feature, kind in features.items()
-            if isinstance(kind, tfds.features.ClassLabel)
-        }
-        self._pictures = set(encoded)
+            folder = tfds_folders.find(name, data_dir)
+            self._features = tfds_folders.features_of(folder)
+            self._shards = tfds_folders.shards_of(folder, split)
+        except InputError as error:
+            raise InputError(f"source {self.name!r}: {error}") from error
+        self._classes = tfds_folders.classes_of(folder, self._features)
+        self._encoded = _encoded(self._features)
+        self._readers = Readers([shard.filename for shard in self._shards])
+        self._places = files.Places([shard.take for shard in self._shards])
 
     def __reduce__(self) -> tuple[type[TFDS], tuple[str, str]]:
         return TFDS, self._arguments
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Reads one record.
@@ -95,22 +70,22 @@ class TFDS:
             BrokenRecord: it cannot be parsed.
             IndexError: there is none of this number.
         """
-        if not 0 <= index < len(self._rows):
-            raise IndexError(f"record {index} of {len(self._rows)}")
+        shard, row = self._places[index]
         try:
-            row = self._rows[index]
-        except Exception as error:  # as above
-            raise BrokenRecord(_line(error)) from error
-        record = {name: _plain(value) for name, value in flatten(row).items()}
+            content = self._readers[shard].read([self._shards[shard].skip + row])[0]
+            values = self._features.deserialize_example_np(content, decoders=self._encoded)
+        except Exception as error:  # both libraries raise a dozen kinds, some of several lines
+            raise BrokenRecord(tfds_folders.line(error)) from error
+        record = {name: _plain(value) for name, value in flatten(values).items()}
         for name, classes in self._classes.items():
             number = record.get(name)
-            if isinstance(number, int) and 0 <= number < len(classes or ()):
+            if isinstance(number, int) and 0 <= number < len(classes):
                 record[f"{name}_name"] = classes[number]
         return {"key": str(index)} | record | {"record": index}
 
     def contents(self) -> list[Contents]:
         """The files of its split."""
-        return [of_files(self.name, len(self), self._files)]
+        return [of_files(self.name, len(self), [shard.filename for shard in self._shards])]
 
     def column(self, name: str, rows: Sequence[int] | None = None) -> Any:
         """One field of all records; it parses the records but decodes no picture.
@@ -121,37 +96,28 @@ class TFDS:
         rows = range(len(self)) if rows is None else rows
         if name == "record":
             return rows
-        if name in self._pictures:
+        if name in flatten(self._encoded):
             raise KeyError(name)
         return column(name, rows, self.__getitem__, remote=False)
 
 
-def _check_features(source: str, folder: Path) -> None:
-    """Raises InputError where a prepared set names classes of others, whose modules TFDS would import."""
-    for file in sorted(folder.rglob("features.json")):
-        try:
-            named = set(_classes(json.loads(file.read_bytes())))
-        except (OSError, ValueError, RecursionError) as error:
-            raise InputError(f"source {source!r}: {file} cannot be read ({error})") from error
-        others = sorted(each for each in named if not each.startswith("tensorflow_datasets."))
-        if others:
-            raise InputError(
-                f"source {source!r}: {file} names the class {others[0]!r}, whose code is not loaded; "
-                "only sets with features of TFDS's own are read"
-            )
+def _encoded(features: Any) -> dict[str, Any]:
+    """The decoders that leave pictures as they are, nested as the features are."""
+    import tensorflow_datasets as tfds
 
-
-def _classes(features: Any) -> Iterator[str]:
-    if isinstance(features, list):
-        features = dict(enumerate(features))
-    for name, value in features.items() if isinstance(features, dict) else ():
-        if name in _CLASS_KEYS and isinstance(value, str) and "." in value:
-            yield value
-        yield from _classes(value)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    found: dict[str, Any] = {}
+    for name, kind in features.items():
+        inner = kind
+        while isinstance(inner, tfds.features.Sequence) and not isinstance(inner, tfds.features.Video):
+            inner = inner.feature
+        if isinstance(inner, (tfds.features.Image, tfds.features.Video)):
+            skip = tfds.decode.SkipDecoding()
+            # It has no word on pictures in lists.
+            skip.decode_batch_example_np = skip.decode_ragged_example_np = skip.decode_example_np
+            found[name] = skip
+        elif isinstance(inner, tfds.features.FeaturesDict) and (below := _encoded(inner)):
+            found[name] = below
+    return found
 
 
 def _plain(value: Any) -> Any:
@@ -161,8 +127,10 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return _plain(value.item())
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
     if isinstance(value, np.ndarray) and value.dtype == object:
-        return [_plain(each) for each in value.tolist()]
+        return _plain(value.tolist())
     return value
 
 

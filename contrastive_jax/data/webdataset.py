@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files, tars
+from contrastive_jax.data.bounds import check_record
 from contrastive_jax.data.columns import column
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.indexes import indexed, warn
@@ -110,7 +111,7 @@ class WebDataset:
             kinds, starts, sizes = ([values[n] for n in kept] for values in (kinds, starts, sizes))
         try:
             contents = self._contents(shard, starts, sizes)
-        except OSError as error:
+        except (OSError, BrokenRecord) as error:
             raise BrokenRecord(f"{self._key(shard, row)}: cannot be read ({error})") from error
         for kind, content in zip(kinds, contents):
             field, make = decode[kind]
@@ -128,6 +129,7 @@ class WebDataset:
         read = self._parts.read
         if not starts:
             return []
+        check_record(sum(sizes))
         first, last = min(starts), max(start + size for start, size in zip(starts, sizes))
         if last - first > sum(sizes) + _GAP:
             return [read(shard, start, size) for start, size in zip(starts, sizes)]

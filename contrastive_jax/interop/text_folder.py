@@ -81,7 +81,10 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_tensors(path: Path, tensors: dict[str, Float[np.ndarray, "..."]]) -> None:
-    """A safetensors file as `transformers` wants it."""
+    """A safetensors file as `transformers` wants it, with the mode that the umask gives."""
     from safetensors.numpy import save_file
 
-    save_file(tensors, path, metadata={"format": "pt"})
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(tensors, path, metadata={"format": "pt"})  # in a file of its own, which only the owner may read
+    path.chmod(mode)

@@ -128,3 +128,16 @@ def test_a_kill_at_any_moment_leaves_what_loads_or_is_made_again(folder):
         process.stdout.close()
         assert np.array_equal(cache.cached("name", lambda: expected)["a"], expected["a"])
         assert cache._read(folder / "name.npz") is not None
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o664), (0o022, 0o644), (0o077, 0o600)])
+def test_files_have_the_mode_that_the_umask_gives(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        cache.replace(tmp_path / "file", b"content")
+        cache.replace(tmp_path / "file", b"more")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").read_bytes() == b"more"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == mode
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,4 +1,5 @@
 import os
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -80,3 +81,19 @@ def test_parts_of_files_and_what_is_not_there(tmp_path):
     for number, start, length in ((0, 8, 3), (1, 0, 1)):
         with pytest.raises(OSError, match=r"has changed|No such file"):
             parts.read(number, start, length)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("{0..9999999999}.tar", "means 10,000,000,000 files, and at most 1,000,000 are looked for"),
+        ("{0..9999}{0..9999}/x.tar", "means 100,000,000 files"),
+        ("{a,b}" * 64, "files, and at most 1,000,000"),
+        ("{0.." + "9" * 5000 + "}", "longer than 18 digits"),
+        ("{5..1}{0..9999999999}", "from the smaller number to the larger"),
+    ],
+)
+def test_braces_that_mean_too_many_files(pattern, words):
+    with pytest.raises(InputError, match=re.escape(words)) as error:
+        expand(pattern, ".tar")
+    assert len(str(error.value)) < 300

@@ -98,7 +98,7 @@ def test_several_files_name_the_one_that_is_broken(tmp_path):
 
 
 def test_the_index_of_a_large_file_is_kept(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(lines, "_WORTH_KEEPING", 10)
+    monkeypatch.setattr(lines, "WORTH_KEEPING", 10)
     (tmp_path / "c.jsonl").write_text('{"n": 1}\n\n{"n": 2}\n')
     expected = list(JSONLines(str(tmp_path / "c.jsonl")))
     assert (tmp_path / "c.jsonl.index").exists()

@@ -1,6 +1,7 @@
 import io
 import itertools
 import os
+import signal
 import tarfile
 
 import pytest
@@ -198,3 +199,28 @@ def test_the_offsets_of_a_real_tar(data_folder):
         members(str(path), lambda start, length: content[start : start + length], os.stat(path).st_size)
     )
     assert [(each.name, each.start, each.size) for each in found] == expected
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x"])
+def test_headers_longer_than_any_name_are_refused(tmp_path, kind):
+    path = tmp_path / "t.tar"
+    with path.open("wb") as file:
+        file.write(header(b"long", b"%011o" % (1 << 32), kind))
+        file.truncate((1 << 32) + 2048)
+    assert path.stat().st_blocks < 100
+    with pytest.raises(InputError, match=r"the header at byte 0 says that it is 4,294,967,296 bytes long"):
+        samples(str(path))
+
+
+def test_a_global_header_and_pax_lines_that_overlap_end(tmp_path):
+    lines = b"2 a" * 200_000 + b"="  # each two bytes long, and each looked for an end in all that follow
+    content = tar([("a.jpg", b"x")])
+    block = header(b"x", b"%011o" % len(lines), b"x") + lines + bytes(-len(lines) % 512)
+    (tmp_path / "t.tar").write_bytes(block + content)
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it takes the square of the time"))
+    signal.alarm(60)
+    try:
+        assert samples(str(tmp_path / "t.tar"))["names"] == ["jpg"]
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)

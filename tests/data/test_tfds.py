@@ -1,5 +1,8 @@
 import io
+import json
+import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -110,36 +113,281 @@ def test_no_tensorflow_is_loaded(folder):
     assert done.stdout.strip() == "False"
 
 
-def test_classes_of_others_are_not_imported(folder, tmp_path):
+class Kinds(tfds.core.GeneratorBasedBuilder):
+    """Features of all kinds, nested in one another; two configs and two splits."""
+
+    VERSION = tfds.core.Version("2.10.0")
+    BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="small"), tfds.core.BuilderConfig(name="large"))
+
+    def _info(self):
+        f = tfds.features
+        features = {
+            "image": f.Image(shape=(8, 8, 3)),
+            "deep": {"image": f.Image(shape=(8, 8, 3)), "label": f.ClassLabel(names=["a", "b"])},
+            "images": f.Sequence(f.Image(shape=(8, 8, 3))),
+            "boxes": f.Sequence(
+                {"box": f.BBoxFeature(), "label": f.ClassLabel(num_classes=3), "of": f.Text()}
+            ),
+            "texts": f.Sequence(f.Text()),
+            "tensor": f.Tensor(shape=(2, 3), dtype=np.uint8),
+            "free": f.Tensor(shape=(None, 2), dtype=np.float64),
+            "scalar": f.Scalar(np.bool_),
+            "pair": f.Translation(["de", "en"]),
+            "plain/label": f.ClassLabel(names=["x", "y"]),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=f.FeaturesDict(features))
+
+    def _split_generators(self, _):
+        return {"train": self._generate_examples(7), "test": self._generate_examples(3)}
+
+    def _generate_examples(self, count):
+        for n in range(count):
+            box = tfds.features.BBox(0.0, 0.1, 0.5, 1.0)
+            yield (
+                str(n),
+                {
+                    "image": io.BytesIO(picture(n)),
+                    "deep": {"image": io.BytesIO(picture(n + 1)), "label": n % 2},
+                    "images": [io.BytesIO(picture(k)) for k in range(n)],
+                    "boxes": [{"box": box, "label": k % 3, "of": f"é{k}"} for k in range(n)],
+                    "texts": [f"t{k}" for k in range(n)],
+                    "tensor": np.full((2, 3), n, np.uint8),
+                    "free": np.full((n, 2), 0.1),
+                    "scalar": n > 3,
+                    "pair": {"de": f"eins {n}", "en": f"one {n}"},
+                    "plain/label": n % 2,
+                },
+            )
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kinds")
+    for config in ("small", "large"):
+        builder = Kinds(data_dir=folder, config=config, file_format="array_record")
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(num_shards=3))
+    return folder
+
+
+def same(ours, theirs):
+    if isinstance(theirs, dict):
+        return set(ours) == set(theirs) and all(same(ours[name], theirs[name]) for name in theirs)
+    if isinstance(theirs, (list, tuple)) or getattr(theirs, "ndim", 0):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return ours == (theirs.decode() if isinstance(theirs, bytes) else theirs)
+
+
+@pytest.mark.parametrize("split", ["train", "test", "train[:50%]", "train[2:]", "train[-3:]+test", "all"])
+def test_features_of_all_kinds_are_what_the_library_reads(kinds, split):
+    builder = tfds.builder_from_directory(kinds / "kinds" / "small" / "2.10.0")
+    theirs = list(builder.as_data_source(split=split))
+    ours = list(open_source(f"tfds:kinds/{split}?data_dir={kinds}"))
+    assert len(ours) == len(theirs) > 0
+    for own, their in zip(ours, theirs):
+        n = int(str(their["pair"]["en"], "utf-8").split()[1])
+        assert own["image"] == picture(n)
+        assert own["deep.image"] == picture(n + 1)
+        assert own["images"] == [picture(k) for k in range(n)]
+        for nested in ("boxes", "pair"):
+            got = {name.partition(".")[2]: own[name] for name in own if name.startswith(f"{nested}.")}
+            assert same(got, their[nested])
+        for name in ("texts", "tensor", "free", "scalar", "plain/label"):
+            assert same(own[name], their[name]), name
+        assert own["plain/label_name"] == "xy"[n % 2]
+
+
+def test_configs_and_versions(kinds, tmp_path):
+    shutil.copytree(kinds, tmp_path, dirs_exist_ok=True)
+    assert len(open_source(f"tfds:kinds/large/train?data_dir={tmp_path}")) == 7
+    assert len(open_source(f"tfds:kinds/large:2.10.0/train?data_dir={tmp_path}")) == 7
+    shutil.copytree(tmp_path / "kinds" / "large" / "2.10.0", tmp_path / "kinds" / "large" / "2.9.0")
+    shutil.rmtree(tmp_path / "kinds" / "large" / "2.10.0")
+    assert len(open_source(f"tfds:kinds/large/train?data_dir={tmp_path}")) == 7
+    with pytest.raises(InputError, match=r"no version 2\.10\.0 of 'kinds/large'"):
+        open_source(f"tfds:kinds/large:2.10.0/train?data_dir={tmp_path}")
+    (tmp_path / "kinds" / ".config" / "metadata.json").unlink()
+    with pytest.raises(InputError, match=r"holds the configs large, small; name one: kinds/CONFIG"):
+        open_source(f"tfds:kinds/train?data_dir={tmp_path}")
+
+
+WAYS = ("argument", "data_dir", "TFDS_DATA_DIR", "home", "linked version", "linked file")
+
+
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A module on the path that leaves a file behind when it is imported."""
+    sprung, modules = tmp_path / "sprung", tmp_path / "modules"
+    modules.mkdir()
+    lines = ["import pathlib, tensorflow_datasets as tfds", f"pathlib.Path({str(sprung)!r}).touch()"]
+    (modules / "trap_features.py").write_text("\n".join([*lines, "class Text(tfds.features.Text): ..."]))
+    monkeypatch.syspath_prepend(str(modules))
+    return sprung
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_classes_of_others_are_not_imported(folder, tmp_path, trap, monkeypatch, way):
     own = "tensorflow_datasets.core.features.text_feature.Text"
+    sets, elsewhere = tmp_path / "home" / "tensorflow_datasets", tmp_path / "elsewhere"
+    shutil.copytree(folder / "shades", sets / "shades")
+    version = sets / "shades" / "1.0.0"
+    file = version / "features.json"
+    assert own in file.read_text()
+    file.write_text(file.read_text().replace(own, "trap_features.Text"))
+    source = "tfds:shades/train"
+    if way == "argument":
+        source = f"tfds:{version}/train"
+    elif way == "TFDS_DATA_DIR":
+        monkeypatch.setenv("TFDS_DATA_DIR", str(sets))
+        monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(sets))
+    elif way == "home":
+        monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(sets))
+    else:
+        source = f"tfds:shades/train?data_dir={sets}"
+    if way == "linked version":
+        version.rename(elsewhere)
+        version.symlink_to(elsewhere)
+    elif way == "linked file":
+        file.rename(elsewhere)
+        file.symlink_to(elsewhere)
+    with pytest.raises(InputError, match=r"the class 'trap_features\.Text', whose code is not loaded"):
+        open_source(source)
+    assert not trap.exists()
+    assert "trap_features" not in sys.modules
+
+
+def with_features(folder, tmp_path, change):
     shutil.copytree(folder / "shades", tmp_path / "shades")
     file = tmp_path / "shades" / "1.0.0" / "features.json"
-    content = file.read_text()
-    assert own in content
-    file.write_text(content.replace(own, "antigravity.Text"))
-    for source in (f"tfds:{tmp_path}/shades/1.0.0/train", f"tfds:shades/train?data_dir={tmp_path}"):
-        with pytest.raises(InputError, match=r"the class 'antigravity\.Text', whose code is not loaded"):
-            open_source(source)
-    assert "antigravity" not in sys.modules
-    file.write_text("{")
-    with pytest.raises(InputError, match=r"features\.json cannot be read"):
+    content = json.loads(file.read_text())
+    change(content["featuresDict"]["features"])
+    file.write_text(json.dumps(content))
+    return f"tfds:{tmp_path}/shades/1.0.0/train"
+
+
+OF_TFDS = "tensorflow_datasets.core.features"
+CHANGES = {
+    "another class of TFDS": ({"pythonClassName": "tensorflow_datasets.core.Dataset"}, "code is not loaded"),
+    "no class": ({"text": {}}, "code is not loaded"),
+    "JSON of its own": (
+        {"pythonClassName": f"{OF_TFDS}.class_label_feature.ClassLabel", "jsonFeature": {"json": "{}"}},
+        "code is not loaded",
+    ),
+    "compressed": (
+        {
+            "pythonClassName": f"{OF_TFDS}.tensor_feature.Tensor",
+            "tensor": {"shape": {"dimensions": ["2"]}, "dtype": "int64", "encoding": "zlib"},
+        },
+        "compressed Tensor",
+    ),
+    "large": (
+        {
+            "pythonClassName": f"{OF_TFDS}.tensor_feature.Tensor",
+            "tensor": {"shape": {"dimensions": ["100000", "100000"]}, "dtype": "int64", "encoding": "none"},
+        },
+        "10,000,000,000 values",
+    ),
+    "a type with a language": (
+        {
+            "pythonClassName": f"{OF_TFDS}.tensor_feature.Tensor",
+            "tensor": {"shape": {}, "dtype": "(1000000,1000000)i4", "encoding": "none"},
+        },
+        "which is not read",
+    ),
+    "another's content": (
+        {"pythonClassName": f"{OF_TFDS}.sequence_feature.Sequence", "text": {}},
+        "cannot be read",
+    ),
+    "inside": (
+        {
+            "pythonClassName": f"{OF_TFDS}.sequence_feature.Sequence",
+            "sequence": {"feature": {"pythonClassName": "trap_features.Text", "text": {}}, "length": "-1"},
+        },
+        "the class 'trap_features.Text'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_descriptions_that_are_not_read(folder, tmp_path, name):
+    feature, words = CHANGES[name]
+    source = with_features(folder, tmp_path, lambda features: features.update(text=feature))
+    with pytest.raises(InputError, match=re.escape(words)) as error:
+        open_source(source)
+    assert "\n" not in str(error.value)
+
+
+TEMPLATES = (
+    "../{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    "/etc/{SPLIT}",
+    "{SPLIT:>99999999999}",
+    "{SPLIT.__class__}",
+    "{SPLIT}/x",
+)
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_files_elsewhere_are_not_read(folder, tmp_path, template):
+    shutil.copytree(folder / "shades", tmp_path / "shades")
+    file = tmp_path / "shades" / "1.0.0" / "dataset_info.json"
+    content = json.loads(file.read_text())
+    content["splits"][0]["filepathTemplate"] = template
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="by a template that is not read"):
         open_source(f"tfds:{tmp_path}/shades/1.0.0/train")
+
+
+def test_what_is_no_file_or_no_json(folder, tmp_path):
+    shutil.copytree(folder / "shades", tmp_path / "shades")
+    version = tmp_path / "shades" / "1.0.0"
+    for name in ("features.json", "dataset_info.json"):
+        content = (version / name).read_bytes()
+        for damage in (b"{", b"[]", b"[" * 100_000, b'{"a": ' * 100_000):
+            (version / name).write_bytes(damage)
+            with pytest.raises(InputError, match=rf"{name} cannot be read|is not prepared as"):
+                open_source(f"tfds:{version}/train")
+        (version / name).unlink()
+        os.mkfifo(version / name)
+        with pytest.raises(InputError, match="is no regular file"):
+            open_source(f"tfds:{version}/train")
+        (version / name).unlink()
+        (version / name).write_bytes(content)
+    (shard,) = version.glob("*array_record*")
+    shard.unlink()
+    os.mkfifo(shard)
+    with pytest.raises(InputError, match="is no regular file"):
+        open_source(f"tfds:{version}/train")
+
+
+@pytest.mark.parametrize("name", ["../shades", "shades/..", "sha des"])
+def test_names_that_leave_the_folder(folder, name):
+    with pytest.raises(InputError, match="no name of a set"):
+        TFDS(f"{name}/train", str(folder / "shades"))
+
+
+def test_a_store_is_refused_by_name(monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/sets")
+    with pytest.raises(
+        InputError, match="gs://bucket/sets is no folder of this machine; copy the prepared set"
+    ):
+        open_source("tfds:mnist/train")
 
 
 def test_a_column_of_records_of_which_one_is_broken(folder, monkeypatch):
     source = open_source(f"tfds:{folder}/shades/1.0.0/train")
-    rows, expected = source._rows, source.column("text")
+    readers, expected = source._readers, source.column("text")
 
     class Torn:
-        def __len__(self):
-            return len(rows)
+        def __getitem__(self, number):
+            return self
 
-        def __getitem__(self, index):
-            if not index:
+        def read(self, rows):
+            if not rows[0]:
                 raise ValueError
-            return rows[index]
+            return readers[0].read(rows)
 
-    source._rows = Torn()
+    source._readers = Torn()
     assert source.column("text") == ["", *expected[1:]]
     with pytest.raises(BrokenRecord, match="ValueError"):
         source[0]

@@ -225,3 +225,29 @@ def test_more_files_than_stay_open(tmp_path):
     source = WebDataset(str(tmp_path))
     assert [record["text"] for record in source] == [f"é {number % 250} 0" for number in range(300)]
     assert len(os.listdir("/proc/self/fd")) < 300
+
+
+def test_a_sparse_member_is_a_broken_record(tmp_path):
+    path = tmp_path / "t.tar"
+    info = tarfile.TarInfo("a.jpg")
+    info.size = 8 << 40
+    with path.open("wb") as file:
+        file.write(info.tobuf(tarfile.GNU_FORMAT))
+        file.truncate(info.size + 2048)
+    source = WebDataset(str(path))
+    with pytest.raises(BrokenRecord, match=r"t/a: cannot be read .it is 8,796,093,022,208 bytes"):
+        source[0]
+
+
+def test_an_index_that_is_no_file_or_too_large_is_made_again(tmp_path, monkeypatch, caplog):
+    path = write(tmp_path / "t.tar", shard(0))
+    expected = list(WebDataset(path))
+    index = tmp_path / "t.tar.index"
+    index.unlink()
+    os.mkfifo(index)
+    assert list(WebDataset(path)) == expected
+    index.unlink(missing_ok=True)
+    with index.open("wb") as file:
+        file.truncate(1 << 40)
+    assert list(WebDataset(path)) == expected
+    assert "making it again" in caplog.text
