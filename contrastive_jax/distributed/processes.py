@@ -175,10 +175,10 @@ class Group:
             try:
                 end = look()
             except Exception:
-                end = _End("process 0, the coordinator, cannot be reached", missing=None)
+                self._leave(_End("process 0, the coordinator, cannot be reached", missing=None))
+                return
             if end:
                 self._leave(end)
-                return
 
     def _told(self) -> _End | None:
         """What another process has told of its own end, or one of the run's that stands still."""
