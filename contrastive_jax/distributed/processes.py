@@ -211,7 +211,7 @@ class Group:
         store = client()
         store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
         limit = self._pace.limit
-        end_if_locked(limit + 5 * _SECONDS_BETWEEN_LOOKS)
+        end_if_locked(None if self._ended.is_set() else limit + 5 * _SECONDS_BETWEEN_LOOKS)
         if report.stalled and self._judge.due(now, limit):
             told = store.key_value_dir_get(_REPORTS)
             found = {int(key.rpartition("/")[2]): Report(*json.loads(text)) for key, text in told}
