@@ -4,7 +4,8 @@
 # One run on a slice of TPU VMs called NAME, from its creation to its deletion. Run it in the checkout, on a
 # machine that stays up (in tmux on a small VM): it obtains the slice as a queued resource, copies the tracked
 # files to every host, installs them, mounts the shared folder at /mnt/runs and trains on all hosts. When the
-# run stops early (exit 75) or the slice is preempted, it does all that again and the run goes on. The same
+# run stops early (exit 75) or the slice is preempted, it does all that again and the run goes on; so it does
+# after a fault of the run (any other code but 2, wrong input), three times in a row at most. The same
 # command takes over a run that an earlier one has left. SIGTERM or Ctrl-C here stops the run; it is saved.
 #
 #   TPU_ZONE=us-west4-a  TPU_TYPE=v5litepod-16  TPU_RUNTIME=v2-alpha-tpuv5-lite  TPU_SHARE=10.0.0.2:/runs
@@ -121,7 +122,7 @@ leave() {
             "gcloud compute tpus queued-resources delete $name --zone=$TPU_ZONE --force" >&2
 }
 
-stopped=''
+stopped='' failures=0
 archive=$(mktemp --suffix=.tar.gz)
 trap stop TERM INT
 trap leave EXIT
@@ -142,5 +143,9 @@ while true; do
     [[ $code != 2 ]] || exit 2
     pause
     # 75: stopped early. 255: ssh lost a host. Anything else, where the slice is still there, is the run's own.
-    [[ $code == 75 || $code == 255 ]] || ! ready || exit "$code"
+    if [[ $code == 75 || $code == 255 ]] || ! ready; then
+        failures=0
+    elif ((failures++ == 3)); then
+        exit "$code"
+    fi
 done

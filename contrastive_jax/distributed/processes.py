@@ -175,10 +175,10 @@ class Group:
             try:
                 end = look()
             except Exception:
-                end = _End("process 0, the coordinator, cannot be reached", missing=None)
+                self._leave(_End("process 0, the coordinator, cannot be reached", missing=None))
+                return
             if end:
                 self._leave(end)
-                return
 
     def _told(self) -> _End | None:
         """What another process has told of its own end, or one of the run's that stands still."""
@@ -211,7 +211,7 @@ class Group:
         store = client()
         store.key_value_set(f"{_REPORTS}/{self.index}", json.dumps(report), allow_overwrite=True)
         limit = self._pace.limit
-        end_if_locked(limit + 5 * _SECONDS_BETWEEN_LOOKS)
+        end_if_locked(None if self._ended.is_set() else limit + 5 * _SECONDS_BETWEEN_LOOKS)
         if report.stalled and self._judge.due(now, limit):
             told = store.key_value_dir_get(_REPORTS)
             found = {int(key.rpartition("/")[2]): Report(*json.loads(text)) for key, text in told}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.training.workdir import flatten
 
 _TOKEN = ".processes"
+_SECONDS_TO_SEE = 10.0  # a network file system may remember for a while that no such file was there
 
 
 def check_same_run(group: Group, config: Mapping[str, Any]) -> None:
@@ -65,11 +68,8 @@ def check_same_folder(group: Group, path: Path) -> None:
     if group.first:
         (path / _TOKEN).write_text(token)
     group.barrier("the work directory")
-    try:
-        seen = (path / _TOKEN).read_text() == token
-    except OSError:
-        seen = False
-    blind = [index for index, found in enumerate(group.gather(seen)) if not found]
+    seen = group.gather(_sees(path / _TOKEN, token))
+    blind = [index for index, found in enumerate(seen) if not found]
     if blind:
         raise InputError(
             f"--workdir {path} is not the same folder in process {blind[0]} as in process 0: give one on a "
@@ -77,6 +77,17 @@ def check_same_folder(group: Group, path: Path) -> None:
         )
     if group.first:
         (path / _TOKEN).unlink()
+
+
+def _sees(file: Path, token: str) -> bool:
+    until = time.monotonic() + _SECONDS_TO_SEE
+    while True:
+        with contextlib.suppress(OSError):
+            if file.read_text() == token:
+                return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
 
 
 def _show(facts: Mapping[str, Any], key: str) -> str:

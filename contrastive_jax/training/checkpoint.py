@@ -34,6 +34,8 @@ from contrastive_jax.training.workdir import sync_folder, write_json
 
 log = logging.getLogger(__name__)
 
+_LONGEST_WRITE = 86400  # seconds until Orbax gives up a process that writes; who is lost the group tells
+
 
 class Checkpoints:
     """The checkpoints of one run, in one folder.
@@ -76,7 +78,8 @@ class Checkpoints:
         self._current: int | None = None
         self._pending: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._orbax = ocp.AsyncCheckpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True))
+        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
+        self._orbax = ocp.AsyncCheckpointer(handler, timeout_secs=_LONGEST_WRITE)
         told_once()
         if not read_only and group.first:
             self._stored.prepare()

@@ -4,10 +4,11 @@ import sys
 
 import pytest
 
+from contrastive_jax.distributed import joining
 from contrastive_jax.distributed.joining import Limits, Place, join
 from contrastive_jax.distributed.launchers import several_processes
 from contrastive_jax.distributed.processes import ALONE
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError
 
 SLURM = {
     "SLURM_JOB_ID": "7",
@@ -72,3 +73,26 @@ def test_places_that_cannot_be(place, message):
 def test_limits_that_cannot_be():
     with pytest.raises(InputError, match="lost_seconds=1: give 5 or more"):
         Limits(lost_seconds=1)
+    with pytest.raises(InputError, match="stalled_seconds=0: give 5 or more"):
+        Limits(stalled_seconds=0)
+
+
+def test_the_place_that_a_launcher_gives(monkeypatch):
+    """As JAX reads it: the n-th rank of a host has the n-th device."""
+    variables = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911", "OMPI_COMM_WORLD_SIZE": "2"}
+    variables |= {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_LOCAL_RANK": "1", "JAX_PLATFORMS": "cpu"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    place = joining._found("Open MPI", 5)
+    assert place.host == "10.96.0.1"
+    assert (place.count, place.index, place.devices) == (2, 1, (1,))
+    assert str(place) == f"the coordinator 10.96.0.1:{place.port}, as Open MPI has it"
+
+
+def test_a_launcher_that_does_not_say_the_place(monkeypatch):
+    """Its API may not answer: starting again may help."""
+    for name, value in OPEN_MPI.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("OMPI_COMM_WORLD_RANK", raising=False)
+    with pytest.raises(CommandError, match="Open MPI does not say the place of this process"):
+        joining._found("Open MPI", 5)

@@ -112,14 +112,21 @@ def test_a_preempted_slice_is_asked_for_again(tpus):
     assert tpus.verbs() == 2 * ["create", "scp", "ssh", "ssh", "delete"]
 
 
-@pytest.mark.parametrize("code", [1, 2])
-def test_a_failure_of_the_run_itself_keeps_the_slice(tpus, code):
-    process = tpus.start(codes=f"{code} 0")
+@pytest.mark.parametrize(("codes", "times"), [("2 0", 1), ("1 1 1 1 0", 4), ("1 1 1 75 1 1 1 1 0", 8)])
+def test_a_failure_of_the_run_itself_keeps_the_slice(tpus, codes, times):
+    """Wrong input at once, a fault at the fourth in a row."""
+    process = tpus.start(codes=codes)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == code
+    assert process.returncode == int(codes[0])
     assert "delete" not in tpus.verbs()
     assert "gcloud compute tpus queued-resources delete glyphs --zone=z --force" in err
-    assert len(tpus.lines("trained")) == 2
+    assert len(tpus.lines("trained")) == 2 * times
+
+
+def test_a_fault_that_does_not_come_again(tpus):
+    process = tpus.start(codes="1 134 0")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
 
 
 def test_a_request_that_is_refused_or_fails_ends_at_once(tpus):

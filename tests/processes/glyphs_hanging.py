@@ -5,13 +5,14 @@ compile (these take 20 s and end).
 """
 
 import ctypes
+import itertools
 import os
 import runpy
 import sys
 import time
 from pathlib import Path
 
-from contrastive_jax.training import advance, checkpoint, loop
+from contrastive_jax.training import advance, checkpoint, evaluations, loop
 
 
 def sleep_for_ever():
@@ -28,8 +29,12 @@ def take_long():
 
 
 def get_config(arg: str = ""):
-    config = runpy.run_path(str(Path(__file__).with_name("glyphs_unmeasured.py")))["get_config"](arg)
+    base = runpy.run_path(str(Path(__file__).with_name("glyphs_unmeasured.py")))
+    config = base["get_config"](arg)
     process, what, step = os.environ["HANGS"].split(":")
+    if what == "evaluation":
+        config.evaluation = runpy.run_path(str(base["GLYPHS"]))["get_config"]("small").evaluation
+        config.evaluation.every = int(step)
     if sys.argv[sys.argv.index("--process-id") + 1] == process:
         hang(what, int(step))
     return config
@@ -38,18 +43,20 @@ def get_config(arg: str = ""):
 def hang(what, step):
     if what == "checkpoint":
         before(checkpoint.Checkpoints, "save", take_long, lambda *arguments: arguments[1] == step)
+    elif what == "evaluation":
+        before(evaluations, "Embedder", take_long)
     elif what == "compile":
         before(advance, "_compiled", take_long)
     else:
-        make, done = loop.in_core, []
+        make, hang_now = loop.in_core, {"step": sleep_for_ever, "lock": keep_the_lock}[what]
+        steps = itertools.count(1)
 
         def in_core(*arguments):
             go = make(*arguments)
 
             def advance(state):
-                done.append(state is None)
-                if len(done) == step:
-                    {"step": sleep_for_ever, "lock": keep_the_lock}[what]()
+                if next(steps) == step:
+                    hang_now()
                 return go(state)
 
             return advance

@@ -143,3 +143,20 @@ def test_broken_records_of_all_processes_are_counted(start, tmp_path):
     assert sum(broken for _, broken in found[0]) > 0
     assert [broken for _, broken in found[0]] == [broken for _, broken in found[1]]
     assert [loss for loss, _ in found[1]] == pytest.approx([loss for loss, _ in found[0]], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_two_go_on_with_the_order_of_an_old_run(start, tmp_path):
+    """Its folder says nothing of an order, and the command does not either."""
+    alone, several, first = tmp_path / "alone", tmp_path / "several", "--config.data.order=1"
+    assert start(alone, 1, first).end()[0] == [0]
+    stop(start(several, 1, first), 5, 0)
+    config = json.loads((several / "config.json").read_text())
+    assert config["data"].pop("order") == 1
+    (several / "config.json").write_text(json.dumps(config))
+    codes, said = start(several, 2, "--config.data.order=2").end()
+    assert codes == [2, 2]
+    assert all("data.order: 2 here, 1 there" in each for each in said)
+    codes, said = start(several, 2).end()
+    assert codes == [0, 0], said
+    check_equal(several, alone)

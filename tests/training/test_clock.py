@@ -108,3 +108,15 @@ def test_an_unknown_kind_is_refused_and_real_time_passes():
         pass
     assert clock.goodput() == 0
     assert sum(clock.seconds().values()) > 0
+
+
+def test_what_a_run_does_now(time):
+    clock = Clock(time)
+    found = [clock.doing]
+    with clock.spent("step"):
+        found.append(clock.doing)
+        with clock.spent("input"):
+            found.append(clock.doing)
+        found.append(clock.doing)
+    found.append(clock.doing)
+    assert found == ["start", "step", "input", "step", "other"]
