@@ -68,8 +68,9 @@ def _pixels(views: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scale(trained: Trained, params: dict[str, Any]) -> dict[str, float]:
-    """The factor and the bias of the first loss that has a scale."""
+    """The factor and the bias of the first loss that has a scale, be it inside another one."""
     for name, loss in trained.experiment.losses.items():
+        loss = getattr(loss, "loss", loss)
         if hasattr(loss, "scale_of"):
             found = {"scale": float(loss.scale_of(params[name]))}
             return found | ({"bias": float(params[name]["bias"])} if "bias" in params[name] else {})

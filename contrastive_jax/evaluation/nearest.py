@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from contrastive_jax.distributed.rows import place_everywhere
+from contrastive_jax.losses.labels import ids
 from contrastive_jax.similarity import Scores, top_k
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def search(
     rows, columns = _side(queries, metric), _side(corpus, metric)
     for name, numbers in (("apart", apart), ("within", within)):
         if numbers is not None:
-            rows[name], columns[name] = (np.asarray(values, np.int32) for values in numbers)
+            rows[name], columns[name] = ids(name, *numbers)
     with jax.set_mesh(mesh):
         placed = place_everywhere(mesh, (rows, columns))
         scores, indices = _search(*placed, min(k, len(corpus)))

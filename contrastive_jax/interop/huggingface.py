@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +12,7 @@ from contrastive_jax.encoders import TextTransformer
 from contrastive_jax.encoders.heads import Linear
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import clip, dinov2, names, pictures, siglip, text_folder, vit
-from contrastive_jax.interop.model import Model, Tower, Wants
+from contrastive_jax.interop.model import Model, Tower, Wants, logits
 from contrastive_jax.interop.text_folder import save_tokenizer, write_json, write_tensors
 
 
@@ -105,11 +104,11 @@ def _pair(model: Model, image: Tower, text: Tower) -> tuple[dict[str, Any], dict
     tensors = _towers(family, image, text)
     tensors |= _clip_heads(image, text, wants) if family is clip else _siglip_heads(image, text, wants)
     wants.check()
-    scale = math.log(1.0 if model.scale is None else model.scale)
+    scale, bias = logits(model, wants.format, has_bias=family is siglip)
     if family is siglip:
         tensors |= {
             "logit_scale": np.array([scale], np.float32),
-            "logit_bias": np.array([model.bias or 0.0], np.float32),
+            "logit_bias": np.array([bias], np.float32),
         }
     else:
         tensors |= {"logit_scale": np.array(scale, np.float32)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,8 @@ from contrastive_jax.errors import InputError
 if TYPE_CHECKING:
     import jax
     from jaxtyping import Array, Float, PyTree
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,25 @@ class Tower:
     params: PyTree[Float[Array, "..."]]
     heads: list[tuple[str, Any, Any]]
     view: jax.ShapeDtypeStruct
+
+
+def logits(model: Model, format: str, has_bias: bool) -> tuple[float, float]:
+    """The logarithm of the scale, and the bias; the log names what the format or the model has not."""
+    if model.scale is None:
+        log.warning("%s: no loss here has a scale: logit_scale is that of 1", format)
+    if model.bias is not None and not has_bias:
+        log.warning(
+            "%s has no logit_bias: the loss's bias of %.6g is in the model card alone; cosines and what is "
+            "ranked by them are as they were, logits are not",
+            format,
+            model.bias,
+        )
+    if model.bias is None and has_bias:
+        log.warning(
+            "%s: the loss here has no bias: logit_bias is 0, and a sigmoid of the logits is no probability",
+            format,
+        )
+    return math.log(1.0 if model.scale is None else model.scale), model.bias or 0.0
 
 
 class Wants:

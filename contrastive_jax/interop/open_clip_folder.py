@@ -12,7 +12,7 @@ from contrastive_jax.encoders.heads import Linear
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import clip, names, open_clip, pictures
 from contrastive_jax.interop.huggingface import check_text, projection
-from contrastive_jax.interop.model import Model, Tower, Wants
+from contrastive_jax.interop.model import Model, Tower, Wants, logits
 from contrastive_jax.interop.text_folder import save_tokenizer, write_json, write_tensors
 
 _TEXT = "text."
@@ -34,7 +34,7 @@ def save(model: Model, output: Path) -> dict[str, Any]:
     heads = projection(image, wants), _text_head(text, wants)
     wants.check()
     image = pictures.without_bias(image)
-    tensors = {"logit_scale": np.array(math.log(model.scale or 1.0), np.float32)}
+    tensors = {"logit_scale": np.array(logits(model, "open_clip", model.bias is not None)[0], np.float32)}
     tensors |= names.save(open_clip.image_rows("visual.", image.encoder), names.flatten(image.params))
     tensors |= names.save(open_clip.text_rows(_TEXT, text.encoder), names.flatten(text.params))
     tensors["visual.proj"] = np.ascontiguousarray(heads[0], np.float32)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
-from contrastive_jax.losses.pairs import aligned_ids, attach, checked_scale, finite, guarded, relation
+from contrastive_jax.losses.pairs import aligned_ids, attach_ids, checked_scale, finite, guarded, relation
 from contrastive_jax.similarity import Scores, cross_entropy
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def late_interaction(
     tokens = [jnp.where(m[..., None], z, 0) for z, m in zip((queries, documents), masks)]
     (*tokens, scale), fine = finite(*tokens, checked_scale(scale))
     sides = tuple({"embedding": z, "token": m, "present": m.any(1)} for z, m in zip(tokens, masks))
-    attach(sides, "id", aligned_ids(len(queries), len(documents)) if positives is None else positives)
-    attach(sides, "ignore", ignore)
+    positives = aligned_ids(len(queries), len(documents)) if positives is None else positives
+    attach_ids(sides, "id", "positives", positives)
+    attach_ids(sides, "ignore", "ignore", ignore)
     shared = {"scale": jnp.asarray(scale, jnp.promote_types(jnp.float32, queries.dtype))}
     sums = cross_entropy(_tile, *sides, shared, **(engine or {}))
     value, metrics = mean_cross_entropy(sums.row_lse, sums.row_target, sums.row_mass)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.losses.loss import Loss
-from contrastive_jax.losses.negatives import Memory, check_memory_labels
+from contrastive_jax.losses.negatives import Memory, with_labels
 from contrastive_jax.losses.pairs import checked_scale, finite, guarded
 from contrastive_jax.losses.wiring import Matrix, ScaledLoss, several
 from contrastive_jax.similarity import Dot, Scores, cross_entropy
@@ -58,7 +58,7 @@ def momentum_contrast(
         )
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing={label_smoothing}: give a number in [0, 1)")
-    check_memory_labels(memory, memory_labels, len(queries))
+    memory, memory_labels = with_labels(memory, memory_labels, len(queries))
     given = queries, jax.lax.stop_gradient(keys), memory.embeddings, checked_scale(scale)
     (queries, keys, remembered, scale), fine = finite(*given)
     dtype = jnp.promote_types(jnp.float32, queries.dtype)
@@ -68,7 +68,7 @@ def momentum_contrast(
     if memory.filled is not None:
         columns["there"] = memory.filled
     if memory_labels is not None:
-        rows["label"], columns["label"] = jnp.asarray(memory_labels), memory.labels
+        rows["label"], columns["label"] = memory_labels, memory.labels
     tile = Dot(partial(_scores, label_smoothing > 0), lambda scale: scale)
     sums = cross_entropy(tile, rows, columns, scale, **(engine or {}))
     positive = scale * jnp.sum(queries.astype(dtype) * keys.astype(dtype), axis=-1)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from contrastive_jax.losses.labels import ids
 from contrastive_jax.similarity import Extra
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ class Memory(NamedTuple):
         z = jax.lax.stop_gradient(jnp.asarray(memory.embeddings))
         for name in ("filled", "labels"):
             given = getattr(memory, name)
-            if given is not None and jnp.shape(given) != z.shape[:1]:
-                raise ValueError(f"memory.{name} has shape {jnp.shape(given)} beside embeddings {z.shape}")
+            if given is not None and np.shape(given) != z.shape[:1]:
+                raise ValueError(f"memory.{name} has shape {np.shape(given)} beside embeddings {z.shape}")
         if memory.filled is not None:
             z = jnp.where(jnp.reshape(memory.filled, (-1, *(1,) * (z.ndim - 1))), z, 0)
         return memory._replace(embeddings=z)
@@ -82,14 +84,18 @@ def seen(
     return mask
 
 
-def check_memory_labels(memory: Memory | None, labels: Int[Array, " R"] | None, rows: int) -> None:
-    """ValueError for labels of rows that do not fit a memory or the rows."""
+def with_labels(
+    memory: Memory | None, labels: Int[Array, " R"] | None, rows: int
+) -> tuple[Memory | None, Int[Array, " R"] | None]:
+    """The memory and the labels of rows, which compare; ValueError for some that do not fit or are no ids."""
     if labels is None:
-        return
+        return memory, None
     if memory is None or memory.labels is None:
         raise ValueError("memory_labels= wants a memory with labels: give Memory(embeddings, labels=...)")
-    if jnp.shape(labels) != (rows,):
-        raise ValueError(f"memory_labels have shape {jnp.shape(labels)} beside {rows} rows")
+    if np.shape(labels) != (rows,):
+        raise ValueError(f"memory_labels have shape {np.shape(labels)} beside {rows} rows")
+    labels, remembered = ids("memory_labels", labels, memory.labels)
+    return memory._replace(labels=remembered), labels
 
 
 def _blocks(negatives) -> tuple[Array, ...]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from contrastive_jax.losses.labels import booleans, ids
 from contrastive_jax.similarity.scores import varying_as
 from contrastive_jax.similarity.tiles import products
 
@@ -38,9 +40,9 @@ def records(
     if positives is None and soft is None:
         positives = aligned_ids(len(rows), len(columns))
     sides = {"embedding": rows}, {"embedding": columns}
-    attach(sides, "id", positives)
-    attach(sides, "ignore", ignore)
-    attach(sides, "present", present)
+    attach_ids(sides, "id", "positives", positives)
+    attach_ids(sides, "ignore", "ignore", ignore)
+    attach(sides, "present", None if present is None else booleans("present", present))
     attach(sides, "soft", soft, per_example=1)
     attach(sides, "log_weight", log_weight)
     return sides
@@ -60,6 +62,14 @@ def attach(sides: tuple[dict, dict], name: str, labels: Any, per_example: int = 
             side[name] = jnp.asarray(label)
 
 
+def attach_ids(sides: tuple[dict, dict], name: str, argument: str, labels: Any) -> None:
+    """The same for ids, of which only matters which are equal; argument: what the caller calls them."""
+    pair = checked_labels(sides, name, labels)
+    if labels is not None:
+        found = ids(argument, *pair) if isinstance(labels, tuple) else ids(argument, labels) * 2
+        attach(sides, name, found)
+
+
 def checked_labels(sides: tuple[dict, dict], name: str, labels: Any, per_example: int = 0) -> tuple[Any, Any]:
     """Labels of rows and of columns, given as one array for both or a pair.
 
@@ -68,7 +78,7 @@ def checked_labels(sides: tuple[dict, dict], name: str, labels: Any, per_example
     for side, label in zip(sides, pair := one_a_side(labels)):
         if label is None:
             continue
-        shape, count = jnp.shape(label), len(side["embedding"])
+        shape, count = np.shape(label), len(side["embedding"])
         if len(shape) != 1 + per_example or shape[0] != count:
             raise ValueError(f"labels have shape {shape} ({name}) beside {count} embeddings")
     return pair

@@ -14,7 +14,7 @@ from contrastive_jax.losses.guides import attach_guide, false_negative
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.margins import check_margins, with_margin
 from contrastive_jax.losses.means import mean_cross_entropy
-from contrastive_jax.losses.negatives import Memory, check_memory_labels, further_columns, seen
+from contrastive_jax.losses.negatives import Memory, further_columns, seen, with_labels
 from contrastive_jax.losses.pairs import (
     checked_labels,
     checked_scale,
@@ -76,7 +76,8 @@ def softmax_contrastive(
     scale: multiplies the cosines (1 / temperature).
 
     Who belongs to whom (by default row i to column i):
-    positives: ids [B] or a pair ([R], [C]); equal ids are positives.
+    positives: ids [B] or a pair ([R], [C]); equal ids are positives. Integers of any size, but that `jit`
+        itself cuts what it is given to 32 bits.
     soft: instead, what each example is, ([R, k], [C, k]) of numbers from 0 up, such as probabilities of
         k classes. Pair i, j is wanted as much as their product says: mean_{P_i} has these weights.
     ignore: ids; a pair with equal ones that is no positive is left out (no false negative).
@@ -114,7 +115,7 @@ def softmax_contrastive(
     if positives is not None and soft is not None:
         raise ValueError("positives= and soft= both say who belongs to whom: give one of them")
     memory = Memory.of(memory)
-    check_memory_labels(memory, memory_labels, len(rows))
+    memory, memory_labels = with_labels(memory, memory_labels, len(rows))
     remembered = None if memory is None else memory.embeddings
     given = rows, columns, checked_scale(scale), negatives, remembered, soft, guide, log_weights, weights
     given, fine = finite(*given, present=present)
@@ -210,7 +211,7 @@ def _with_further(rows, columns, negatives=None, own_negatives=0.0, memory=None,
         rows = {**rows, "number": jnp.arange(len(rows["embedding"]), dtype=jnp.int32)}
         columns = {**columns, "owner": jnp.full(len(columns["embedding"]), -1, jnp.int32)}
     if memory_labels is not None:
-        rows = {**rows, "memory_label": jnp.asarray(memory_labels)}
+        rows = {**rows, "memory_label": memory_labels}
     return rows, *further_columns(columns, negatives, memory, memory_labels is not None)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
+from contrastive_jax.losses.labels import ids
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.means import mean_cross_entropy
 from contrastive_jax.losses.pairs import checked_scale, equal, finite, guarded, of_views
@@ -38,16 +40,16 @@ def supervised_contrastive(
     Source: Khosla et al. 2020, arXiv 2004.11362. Raises ValueError for shapes that do not fit and for a
     scale that is not positive.
     """
-    if z.ndim not in (2, 3) or jnp.shape(labels) != z.shape[:1]:
+    if z.ndim not in (2, 3) or np.shape(labels) != z.shape[:1]:
         raise ValueError(
-            f"z and labels have shapes {z.shape} and {jnp.shape(labels)}: give [B, d] or [B, V, d], and [B]"
+            f"z and labels have shapes {z.shape} and {np.shape(labels)}: give [B, d] or [B, V, d], and [B]"
         )
     views = z.shape[1] if z.ndim == 3 else 1
     (z, scale), fine = finite(z, checked_scale(scale))
     z = jnp.reshape(z, (-1, z.shape[-1]))
     record = {
         "embedding": z,
-        "id": of_views(jnp.asarray(labels), views),
+        "id": of_views(ids("labels", labels)[0], views),
         "position": jnp.arange(len(z), dtype=jnp.int32),
     }
     shared = {"scale": jnp.asarray(scale, jnp.promote_types(jnp.float32, z.dtype))}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import PartitionSpec
 
@@ -189,7 +190,16 @@ def _extras(extra, columns) -> list[Extra]:
 
 
 def _array(x):
-    return x if isinstance(x, (jax.Array, jax.ShapeDtypeStruct)) else jnp.asarray(x)
+    """As a JAX array; ValueError for integers that would lose digits, as ids that become others."""
+    if isinstance(x, (jax.Array, jax.ShapeDtypeStruct)):
+        return x
+    whole, held = np.asarray(x), jnp.asarray(x)
+    if whole.dtype.kind in "iu" and not np.array_equal(whole, np.asarray(held)):
+        raise ValueError(
+            f"rows or columns hold {whole.dtype} that {held.dtype} does not: number them anew, "
+            "np.unique(ids, return_inverse=True)[1], all that are compared together"
+        )
+    return held
 
 
 def _valued(tile):

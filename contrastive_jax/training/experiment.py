@@ -189,6 +189,7 @@ class Experiment:
         if not starts:
             return state
         params = starting.started(starts, state.params)
+        starting.check_scales(self.losses, starts, params)
         return state._replace(params=params, teachers=self._copies(params))
 
     def merged(self, params: Any) -> Any:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from contrastive_jax.branches import Graph
 from contrastive_jax.configuration import nearest
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
-from contrastive_jax.training.origins import Library, Run, config_of, is_run
+from contrastive_jax.training.origins import Library, Run, Shapes, config_of, is_run
 from contrastive_jax.training.stored_steps import NoIntactCheckpoint
 from contrastive_jax.training.structure import named_leaves, part_of, path_name
 
@@ -47,11 +48,12 @@ class InitFrom:
 
 @dataclass(frozen=True)
 class Start:
-    """The weights of one entry: the names of the parameters that start from `origin`."""
+    """The weights of one entry: the names of the parameters that start from `origin`, and its parts taken."""
 
     key: str
     origin: Run | Library
     names: tuple[str, ...]
+    parts: tuple[str, ...]
 
 
 def architecture(path: str, part: str) -> dict[str, Any]:
@@ -95,9 +97,10 @@ def find(entries: Mapping[str, InitFrom], graph: Graph, params: PyTree, group: G
                 raise InputError(f"{where}.parts: {part} starts from config.init_from.{owner[part]} already")
             owner[part] = key
         wanted = {name: tuple(x.shape) for name, x in structures.items() if part_of(name) in parts}
+        shapes, wanted = _of_either_loss(key, shapes, wanted)
         _check_fit(f"{where}.path={entry.path}", shapes, wanted)
         _check_same(f"{where}.path={entry.path}", origin, group)
-        starts.append(Start(key, origin, tuple(wanted)))
+        starts.append(Start(key, origin, tuple(wanted), tuple(parts.values())))
     return starts
 
 
@@ -110,6 +113,10 @@ def started(starts: Sequence[Start], params: PyTree) -> PyTree:
     for start in starts:
         log.info("init_from.%s: %s from %s", start.key, listed(own, start.names), start.origin.title)
         found |= start.origin.read({name: _structure(own[name]) for name in start.names})
+    for origin in {start.origin.title: start.origin for start in starts}.values():
+        taken = {part for start in starts if start.origin.title == origin.title for part in start.parts}
+        if left := [part for part in origin.parts if part not in taken]:
+            log.info("not taken from %s: %s", origin.title, ", ".join(left))
     fresh = [name for name in own if name not in found]
     log.info("new: %s", listed(own, fresh) or "nothing")
     return jax.tree_util.tree_map_with_path(lambda path, leaf: found.get(path_name(path), leaf), params)
@@ -156,6 +163,41 @@ def _library(entry: InitFrom, graph: Graph) -> Library:
             f"step={entry.step} and no work directory is there: give the folder of a run, or no step"
         )
     return Library(entry.path, {name: (graph.encoders[name], x) for name, x in graph.examples().items()})
+
+
+def _of_either_loss(key: str, there: Shapes, here: Shapes) -> tuple[Shapes, Shapes]:
+    """Without what only one of two losses learns, as the bias of the sigmoid loss; the log names it.
+
+    A loss of which there is nothing at all, as any other part, is left for `_check_fit`.
+    """
+    both = {part_of(name) for name in there if name in here and name.startswith("losses/")}
+    dropped, fresh = (
+        [name for name in one if name not in other and part_of(name) in both]
+        for one, other in ((there, here), (here, there))
+    )
+    if dropped:
+        log.warning("init_from.%s: no loss here has %s: left there", key, ", ".join(dropped))
+    if fresh:
+        log.warning("init_from.%s: %s is not there: it starts anew", key, ", ".join(fresh))
+    return tuple(
+        {name: shape for name, shape in shapes.items() if name not in left}
+        for shapes, left in ((there, dropped), (here, fresh))
+    )
+
+
+def check_scales(losses: Mapping[str, Any], starts: Sequence[Start], params: PyTree) -> None:
+    """InputError for a scale that starts beyond its bound: the first update would cut it."""
+    for name, loss in losses.items():
+        own = f"losses/{name}/log_scale"
+        if not any(own in start.names for start in starts):
+            continue
+        found = params["losses"][name]
+        scale, kept = (float(np.exp(x["log_scale"])) for x in (found, loss.project(found)))
+        if scale > kept * 1.001:  # CLIP's own lie at 100, give or take rounding
+            raise InputError(
+                f"config.losses.{name}.scale_max={kept:.6g}: the scale that config.init_from brings is "
+                f"{scale:.6g}; give a larger one, or None"
+            )
 
 
 def _present(part: str, theirs: list[str]) -> str:

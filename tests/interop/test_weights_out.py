@@ -1,6 +1,7 @@
 """What is exported: their names and shapes, that it comes back as it went, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -226,3 +227,19 @@ def test_serialised_programs_embed_without_this_package(tmp_path):
         wanted = jax.jit(made.embed, static_argnums=1)(made.params, name, batch)
         rows = {"image": 3, "text": 2}[name]
         np.testing.assert_allclose(exported.call(batch[:rows]), wanted[:rows], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: replace(pair(), scale=5.0, bias=-9.5),
+            "has no logit_bias: the loss's bias of -9.5 is",
+        ),
+        (pair, "no loss here has a scale"),
+        (lambda: replace(siglip(), bias=None), "the loss here has no bias: logit_bias is 0"),
+    ],
+)
+def test_a_bias_that_is_lost_or_made_up_is_named(tmp_path, caplog, make, said):
+    interop.save("huggingface", make(), tmp_path / "out")
+    assert said in caplog.text

@@ -14,6 +14,7 @@ from contrastive_jax import interop
 from contrastive_jax.encoders.vision_transformer import VisionTransformer
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import names
+from contrastive_jax.losses.sigmoid import SigmoidContrastive
 from contrastive_jax.training.structure import named_leaves
 
 
@@ -88,6 +89,48 @@ def test_the_scale_of_another_library(library, pairs, tmp_path):
     save_file({"logit_bias": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
     with pytest.raises(InputError, match=r"init_from\.x\.path=.*it has no losses/scale"):
         begun(pairs, Base(pairs), x=entry)
+
+
+def stored(folder, config, **tensors):
+    """A folder of nothing but what a loss learned."""
+    folder.mkdir(exist_ok=True)
+    shutil.copy(config / "config.json", folder)
+    save_file({name: np.array([x], np.float32) for name, x in tensors.items()}, folder / "model.safetensors")
+    return {"path": str(folder), "parts": ("losses/clip=losses/scale",)}
+
+
+def test_what_only_one_of_two_losses_learns_is_named(library, pairs, tmp_path, caplog):
+    """SigLIP's weights under the softmax loss, CLIP's under the sigmoid loss; the scale in its own unit."""
+    caplog.set_level("INFO")
+    siglip = stored(tmp_path / "siglip", library[0], logit_scale=np.log(90), logit_bias=-12.5)
+    found = begun(pairs, Base(pairs), x=siglip)
+    assert np.exp(found["losses/clip/log_scale"]) == pytest.approx(90, rel=1e-6)
+    assert "losses/clip/bias" not in found
+    assert "init_from.x: no loss here has losses/clip/bias: left there" in caplog.text
+    assert f"not taken from {tmp_path}/siglip: encoders/image" in caplog.text
+
+    rows, columns = pairs.config.losses["clip"].branches
+    sigmoid = altered(pairs, losses={"clip": SigmoidContrastive(rows=rows, columns=columns)})
+    found = begun(sigmoid, Base(sigmoid), x=siglip)
+    assert np.exp(found["losses/clip/log_scale"]) == pytest.approx(90, rel=1e-6)
+    assert float(found["losses/clip/bias"]) == -12.5
+    assert caplog.text.count("losses/clip/bias") == 1
+
+    base = Base(sigmoid)
+    found = begun(sigmoid, base, x=stored(tmp_path / "clip", library[0], logit_scale=np.log(50)))
+    assert np.exp(found["losses/clip/log_scale"]) == pytest.approx(50, rel=1e-6)
+    assert found["losses/clip/bias"] == base.params["losses"]["clip"]["bias"]
+    assert "init_from.x: losses/clip/bias is not there: it starts anew" in caplog.text
+
+
+def test_a_scale_beyond_its_bound_is_refused(library, pairs, tmp_path):
+    """The first update would cut it to 100; CLIP's own stands at 100 within its rounding."""
+    large = stored(tmp_path / "x", library[0], logit_scale=np.log(117.3))
+    with pytest.raises(
+        InputError, match=r"config\.losses\.clip\.scale_max=100: .* is 117\.3; give a larger one"
+    ):
+        begun(pairs, Base(pairs), x=large)
+    begun(pairs, Base(pairs), x=stored(tmp_path / "x", library[0], logit_scale=4.6052))
 
 
 def test_pickles_and_empty_folders_are_refused(library, pairs, tmp_path):
