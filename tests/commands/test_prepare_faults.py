@@ -113,9 +113,7 @@ def test_a_source_that_changed_meanwhile(in_process, source, whole):
     assert shards(whole) == kept
     shards_module._opened.cache_clear()
     plan = Plan(**{**manifest(whole)["plan"], "data": json.dumps(manifest(whole)["plan"]["data"])})
-    with pytest.raises(
-        InputError, match=r"is not what it was at the start: .* another content now than then"
-    ):
+    with pytest.raises(InputError, match=r"is not what it was at the start: .* another content now"):
         write_shard(plan, str(whole), 0)  # as a worker on another machine does
     # An earlier version did not note what the source was made of.
     noted = json.loads((whole / "manifest.json").read_text())

@@ -70,6 +70,33 @@ def test_such_a_source_at_a_share_that_allows_it(tmp_path, command, pictures):
 
 
 @pytest.mark.slow
+def test_data_that_change_while_the_run_is_down(tmp_path, command, pictures):
+    """Lines that are gone, more of them, or others of the same length: refused, until they are put back."""
+    config, straight, killed = pictures(), tmp_path / "straight", tmp_path / "killed"
+    command.run(straight, **config)
+    process = command.start(killed, **config)
+    until(lambda: 4 in steps(killed), process)
+    process.kill()
+    process.communicate()
+    listing = tmp_path / "captions.jsonl"
+    text = listing.read_text()
+    for other, words in {
+        text[: text.rindex("{")]: "63 records now, 64 then; captions.jsonl: ",
+        text + text.splitlines()[0]: "65 records now, 64 then; captions.jsonl: ",
+        text.replace('"1.png"', '"2.png"'): "captions.jsonl has the same size and another content",
+    }.items():
+        listing.write_text(other)
+        done = steps(killed)
+        _, err = command.run(killed, code=2, **config)
+        assert "config.data.source: the data are not those that" in message(err)
+        assert words in message(err)
+        assert steps(killed) == done
+    listing.write_text(text)
+    command.run(killed, **config)
+    assert untimed(killed) == untimed(straight)
+
+
+@pytest.mark.slow
 def test_a_record_that_never_comes(tmp_path, command, pictures):
     """A pipe in the place of a picture, as a dead network drive would be: it opens when somebody writes."""
     config, workdir = pictures(), tmp_path / "run"

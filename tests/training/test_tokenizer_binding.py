@@ -101,6 +101,24 @@ def test_a_tokenizer_that_does_not_fit_is_refused(words, experiment, tmp_path, o
         bind_tokenizer(experiment(words, *overrides), tmp_path, train=True)
 
 
+def test_it_is_learnt_from_so_many_captions_as_the_config_says(tmp_path):
+    """Of more records by the seed; of as many or fewer from all."""
+    lines = [json.dumps({"image": "0.png", "text": f"{number} {'ab' * number}"}) for number in range(40)]
+    (tmp_path / "many.jsonl").write_text("\n".join(lines))
+    learnt = {}
+    for captions, seed in ((10, 0), (10, 0), (10, 1), (39, 0), (40, 0), (10**6, 1)):
+        given = [("data.tokenizer.vocabulary", "60"), ("data.tokenizer.captions", str(captions))]
+        spec = f"{CLIP}:small,source=jsonl:{tmp_path}/many.jsonl"
+        run = Experiment(build(load(spec, [*given, ("seed", str(seed))], Config), Config), training=False)
+        workdir = tmp_path / f"{captions} {seed} {len(learnt)}"
+        workdir.mkdir(exist_ok=True)
+        bind_tokenizer(run, workdir, train=True)
+        content = (workdir / "tokenizer.json").read_bytes()
+        assert learnt.setdefault((captions, seed), content) == content
+    assert learnt[40, 0] == learnt[10**6, 1]
+    assert len({*learnt.values()}) == 4
+
+
 def test_an_encoder_that_looks_for_the_end_minds_no_padding(words, experiment, tmp_path):
     for settings in ([("encoders.text.end", 4)], [("encoders.text.padding", None)]):
         assert (
