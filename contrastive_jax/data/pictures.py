@@ -12,6 +12,26 @@ from PIL import Image, ImageOps
 from contrastive_jax.data.records import BrokenRecord
 
 _QUALITY = 95
+# Others are no photographs, run programs, or unpack without a bound (FITS, before Pillow 12.2).
+_FORMATS = (
+    *(
+        "JPEG",
+        "PNG",
+        "WEBP",
+        "GIF",
+        "BMP",
+        "TIFF",
+        "AVIF",
+        "JPEG2000",
+        "PPM",
+        "TGA",
+        "ICO",
+        "PSD",
+        "QOI",
+        "DDS",
+    ),
+    *("DIB", "CUR", "ICNS", "PCX", "SGI", "SUN", "IM", "MSP", "XBM", "XPM", "EPS"),  # the last to be refused
+)
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -68,7 +88,7 @@ def opened(content: bytes) -> Image.Image:
         BrokenRecord: it is PostScript, which Pillow has Ghostscript execute.
         Exception: anything that Pillow raises.
     """
-    image = Image.open(io.BytesIO(content))
+    image = Image.open(io.BytesIO(content), formats=_FORMATS)
     if image.format == "EPS":
         image.close()
         raise BrokenRecord("it is PostScript, a program, which is not executed; give a picture of pixels")
@@ -112,7 +132,7 @@ def _with_picture(content: bytes, use):
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "no format that Pillow knows"
+            reason = "no format that is read"
         raise BrokenRecord(f"the picture cannot be decoded ({reason})") from error
 
 

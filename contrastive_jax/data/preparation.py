@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.shards import (
     Plan,
@@ -69,7 +70,7 @@ def manifest(folder: str | Path) -> dict[str, Any] | None:
     """
     file = Path(folder) / MANIFEST
     try:
-        found = json.loads(file.read_bytes())
+        found = read_json(file, 1 << 28)
         known, _ = found["plan"], found["shards"]
     except FileNotFoundError:
         return None

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.pictures import is_picture, look, shrink
 from contrastive_jax.data.records import BrokenRecord, Source
@@ -78,7 +79,7 @@ def summary(plan: Plan, folder: str | Path, shard: int) -> dict[str, Any] | None
     """What `write_shard` returned for a shard that is there whole; None for another."""
     final = Path(folder) / plan.name(shard)
     try:
-        found = json.loads(summary_path(final).read_bytes())
+        found = read_json(summary_path(final))
         return found if found["bytes"] == final.stat().st_size else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

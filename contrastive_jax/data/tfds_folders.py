@@ -6,19 +6,17 @@ whose code is installed. Here the description is read as data, checked, and only
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contrastive_jax.data.bounds import read_bounded
+from contrastive_jax.data.bounds import JSON_BYTES, read_bounded, read_json
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_JSON_BYTES = 1 << 26
 _VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}")
 _PART = re.compile(r"[\w.+-]*\w[\w.+-]*")  # of a name, a split or a file's name: no folder above, none below
 _TEMPLATE = re.compile(r"(?:[\w.@+-]|\{[A-Z_]+\})*")  # more would be Python's language of formats
@@ -150,7 +148,7 @@ def classes_of(folder: Path, features: Any) -> dict[str, list[str]]:
         if not isinstance(kind, tfds.ClassLabel):
             continue
         try:
-            content = read_bounded(folder / f"{name.replace('/', '.')}.labels.txt", _JSON_BYTES).decode()
+            content = read_bounded(folder / f"{name.replace('/', '.')}.labels.txt", JSON_BYTES).decode()
         except (OSError, ValueError):
             continue
         found[name] = [each.strip() for each in content.split("\n") if each.strip()]
@@ -201,10 +199,10 @@ def shards_of(folder: Path, split: str) -> list[Any]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(read_bounded(file, _JSON_BYTES))
+        content = read_json(file)
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{file} cannot be read ({getattr(error, 'strerror', None) or line(error)})"
         ) from error

@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from contrastive_jax.data import vocabularies
+from contrastive_jax.data.bounds import read_bounded
 from contrastive_jax.data.vocabularies import Pieces, Specials, Vocabulary
 from contrastive_jax.errors import InputError
 
@@ -26,6 +27,7 @@ SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 PAD, UNKNOWN, BEGIN, END = range(4)
 _BETWEEN_WORDS = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+"
 _CACHED_STRINGS = 1 << 17
+_FILE_BYTES = 1 << 28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +229,7 @@ class Tokenizer:
 
 def _read(path: Path) -> Vocabulary:
     try:
-        return vocabularies.read(path.read_bytes())
+        return vocabularies.read(read_bounded(path, _FILE_BYTES))
     except OSError as error:
         raise InputError(f"tokenizer {path}: cannot be read ({error.strerror})") from error
     except InputError as error:

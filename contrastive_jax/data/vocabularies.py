@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tokenizers
@@ -20,6 +21,8 @@ BEGIN = ("[BOS]", "[CLS]", "<s>", "<|startoftext|>", "<bos>")
 END = ("[EOS]", "[SEP]", "</s>", "<|endoftext|>", "<eos>")
 PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 MASK = ("[MASK]", "<mask>", "<|mask|>")
+_MOST_GROWTH = 1 << 16
+_MOST_IDS = 1 << 24
 _TEMPLATES = {"TemplateProcessing", "BertProcessing", "RobertaProcessing"}
 
 
@@ -162,9 +165,32 @@ def read(content: bytes) -> Vocabulary:
     text = content.decode()
     kept = json.loads(text)
     if "sentencepiece" not in kept:
+        if (largest := _largest_id(kept)) >= _MOST_IDS:
+            raise InputError(f"it has the id {largest}, and at most {_MOST_IDS:,} ids are read")
+        if _growth(kept.get("normalizer")) > _MOST_GROWTH:
+            raise InputError(f"its normalizer may make a text more than {_MOST_GROWTH:,} times as long")
         return Pieces(tokenizers.Tokenizer.from_str(text))
     specials = Specials(tuple(kept["begin"]), tuple(kept["end"]), kept["padding"])
     return SentencePieces(base64.b64decode(kept["sentencepiece"]), specials)
+
+
+def _largest_id(kept: dict[str, Any]) -> int:
+    """The library makes lists as long as the largest id."""
+    vocabulary = (kept.get("model") or {}).get("vocab")
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
+    return max([0, *ids, *(token["id"] for token in kept.get("added_tokens") or ())])
+
+
+def _growth(step: Any) -> float:
+    """How many times as long a normalizer may make a text, at most."""
+    if not isinstance(step, dict):
+        return 1
+    if step.get("type") == "Sequence":
+        return math.prod(map(_growth, step.get("normalizers") or ()))
+    if step.get("type") == "Replace":
+        literal, put = (step.get("pattern") or {}).get("String"), len(step.get("content") or "")
+        return max(put / len(literal), 1) if literal else put + 1  # an expression may match between letters
+    return 1
 
 
 def _template(tokenizer: tokenizers.Tokenizer) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.inspection import spread
 from contrastive_jax.data.shards import write_atomically
 from contrastive_jax.errors import InputError
@@ -98,7 +99,7 @@ def _identity(stored: Embeddings) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) and f"recall@{K}" in content else {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.inspection import spread
 from contrastive_jax.data.shards import write_atomically
@@ -64,7 +65,7 @@ def write_parts(
     plan, file = {**plan, "part": size}, folder / "plan.json"
     if file.exists():
         try:
-            check_same(str(folder), plan, json.loads(file.read_bytes()))
+            check_same(str(folder), plan, read_json(file))
         except ValueError as error:
             if isinstance(error, InputError):
                 raise

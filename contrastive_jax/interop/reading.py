@@ -20,6 +20,7 @@ CONFIGS = {
 }
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".npy", ".h5", ".msgpack")
+_JSON_BYTES = 1 << 26
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 
@@ -62,7 +63,7 @@ class Weights:
 
     def json(self, name: str) -> dict[str, Any] | None:
         """Another JSON file of the folder; None if there is none."""
-        return _json(self.folder / name) if (self.folder / name).is_file() else None
+        return read_json(self.folder / name) if (self.folder / name).is_file() else None
 
     def _file(self, name: str) -> Any:
         path = self.files[name]
@@ -82,7 +83,7 @@ def read(path: str | Path) -> Weights:
     there = [name for name in CONFIGS if (folder / name).is_file()]
     with_weights = [name for name in there if _named_files(folder, name) or (folder / INDEX).is_file()]
     for config_name in with_weights or there:
-        return Weights(folder, _json(folder / config_name), config_name, _files(folder, config_name))
+        return Weights(folder, read_json(folder / config_name), config_name, _files(folder, config_name))
     raise InputError(f"{path}: neither {' nor '.join(CONFIGS)} is there; give a folder of a saved model")
 
 
@@ -130,7 +131,7 @@ def _files(folder: Path, config_name: str) -> dict[str, Path]:
 
 
 def _sharded(folder: Path, index: Path) -> dict[str, Path]:
-    shards = _json(index).get("weight_map")
+    shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{index}: no weight_map from tensor names to file names")
     for name in sorted(set(shards.values())):
@@ -157,11 +158,20 @@ def _opened(path: Path) -> Any:
         raise InputError(f"{path}: damaged, or no safetensors ({error})") from error
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON object, or a list where that is the kind.
+
+    Raises:
+        InputError: there is none in the file, or the file is a pipe, a device, or larger than any config.
+    """
     try:
+        if not path.is_file() and path.exists():
+            raise OSError("it is no regular file")
+        if path.stat().st_size > _JSON_BYTES:
+            raise OSError(f"it is {path.stat().st_size:,} bytes, and at most {_JSON_BYTES:,} are read")
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: no readable JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object")
+    if not isinstance(content, kind):
+        raise InputError(f"{path}: holds no JSON {'object' if kind is dict else 'list'}")
     return content

@@ -94,7 +94,7 @@ def _listed(folder: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise DamagedCheckpoint(f"{MANIFEST} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise DamagedCheckpoint(f"{MANIFEST} is torn or changed") from None
     # JSON reads alike with other blanks or escapes: only the very bytes that were written will do.
     if _render(files) != content:

@@ -170,7 +170,7 @@ def config_of(path: Path) -> dict[str, Any]:
     """The config of a work directory as it is stored."""
     try:
         stored = json.loads((path / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}/config.json cannot be read ({error})") from error
     if not isinstance(stored, dict):
         raise InputError(f"{path}/config.json holds no JSON object")

@@ -94,7 +94,7 @@ def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trai
 def _stored_config(path: Path) -> ConfigDict:
     try:
         stored = json.loads((path / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"--workdir {path}: no run there (config.json cannot be read: {reason})") from error
     if not isinstance(stored, dict):

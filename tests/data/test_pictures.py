@@ -64,7 +64,7 @@ def test_other_bytes_are_no_picture_unless_they_are_called_one():
     assert not is_picture("audio", b"RIFF....WAVE")
     assert not is_picture("audio", "text")
     assert is_picture("image", b"RIFF....WAVE")
-    with pytest.raises(BrokenRecord, match="no format that Pillow knows"):
+    with pytest.raises(BrokenRecord, match="no format that is read"):
         look(b"RIFF....WAVE")
 
 
@@ -103,3 +103,10 @@ def test_postscript_is_never_executed(monkeypatch):
         with pytest.raises(BrokenRecord, match="PostScript"):
             use(content)
     assert not is_picture("drawing", content)
+
+
+@pytest.mark.parametrize("kind", ["FITS", "WMF", "GRIB"])
+def test_formats_of_other_trades_are_no_pictures(kind):
+    starts = {"FITS": b"SIMPLE  =", "WMF": b"\xd7\xcd\xc6\x9a\0\0", "GRIB": b"GRIB\0\0\0\1"}
+    with pytest.raises(BrokenRecord, match="no format that is read"):
+        look(starts[kind].ljust(3000, b"\0" if kind != "FITS" else b" "))

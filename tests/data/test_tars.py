@@ -213,7 +213,7 @@ def test_headers_longer_than_any_name_are_refused(tmp_path, kind):
 
 
 def test_a_global_header_and_pax_lines_that_overlap_end(tmp_path):
-    lines = b"2 a" * 200_000 + b"="  # each two bytes long, and each looked for an end in all that follow
+    lines = b"3 a" * 200_000 + b"="  # each three bytes long, and each looked for an end in all that follow
     content = tar([("a.jpg", b"x")])
     block = header(b"x", b"%011o" % len(lines), b"x") + lines + bytes(-len(lines) % 512)
     (tmp_path / "t.tar").write_bytes(block + content)

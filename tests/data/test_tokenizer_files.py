@@ -160,3 +160,21 @@ def test_ids_are_those_of_the_library(tmp_path):
     tokenizer = File(str(path)).train()
     for text in ("", "a", "the small", "a b c d e f g h", " ".join(WORDS * 3)):
         np.testing.assert_array_equal(tokenizer.encode(text, 7), library.encode(text).ids)
+
+
+def bombs():
+    plain = {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": []}
+    double = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    nested = {"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": [double] * 20}] * 2}
+    yield "a normalizer that doubles 40 times", plain, nested, "more than 65,536 times as long"
+    long = {"type": "Replace", "pattern": {"Regex": "."}, "content": "a" * 100_000}
+    yield "a long text for a letter", plain, long, "more than 65,536 times as long"
+    yield "a large id", plain | {"vocab": {"a": 0, "b": 4_000_000_000}}, None, "it has the id 4000000000"
+
+
+@pytest.mark.parametrize(("model", "normalizer", "words"), [pytest.param(*b[1:], id=b[0]) for b in bombs()])
+def test_files_that_would_exhaust_the_memory(tmp_path, model, normalizer, words):
+    content = {"version": "1.0", "added_tokens": [], "normalizer": normalizer, "model": model}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=words):
+        File(str(tmp_path / "tokenizer.json"), begin="", end="", padding="a").train()
