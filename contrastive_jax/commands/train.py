@@ -88,8 +88,8 @@ def _failing_together(group) -> Iterator[None]:
 
     from contrastive_jax.data.reading import ReaderFailed
     from contrastive_jax.distributed.processes import ProcessLost
-    from contrastive_jax.training.loop import NonFiniteLoss
     from contrastive_jax.training.manifest import CheckpointError
+    from contrastive_jax.training.step_metrics import NonFiniteLoss
 
     try:
         yield

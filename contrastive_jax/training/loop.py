@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from contrastive_jax.configuration import nearest
 from contrastive_jax.data.pipeline import Batches, batches
 from contrastive_jax.data.reading import ReaderFailed
 from contrastive_jax.distributed.processes import ALONE, Group
@@ -29,29 +27,19 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.training.advance import Advance, Stopped, in_core, out_of_core
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.clock import Clock, Timed
-from contrastive_jax.training.evaluations import bind_tokenizer, evaluate
+from contrastive_jax.training.evaluation_steps import EvaluationSteps
+from contrastive_jax.training.evaluations import bind_tokenizer
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.journal import Journal
 from contrastive_jax.training.pace import Pace
 from contrastive_jax.training.profiling import Profiler, Window
 from contrastive_jax.training.report import write_report
 from contrastive_jax.training.state import TrainState
+from contrastive_jax.training.step_metrics import Done, StepMetrics
 from contrastive_jax.training.trainable import size
 from contrastive_jax.training.workdir import write_json
 
 log = logging.getLogger(__name__)
-
-
-class NonFiniteLoss(RuntimeError):  # noqa: N818
-    """The loss or its gradient is NaN or infinite; the last checkpoint is from before."""
-
-
-class _Done(NamedTuple):
-    """A step whose metrics have not been read; told: [broken records, stop requests] of all processes."""
-
-    step: int
-    metrics: Mapping[str, jax.Array]
-    told: Any
 
 
 class Run:
@@ -82,6 +70,11 @@ class Run:
         )
         self.journal = Journal(path, self.config.steps, self.config.logging.tensorboard, group)
         self.pace = Pace(experiment, self.clock)
+        stored = self.checkpoints, self.journal
+        self.evaluations = EvaluationSteps(
+            experiment, self.views, *stored, group, self.clock, self._check_stop
+        )
+        self.metrics = StepMetrics(experiment, *stored, self.pace, self.evaluations.due)
         folder = path / "profile"
         self.profiler = Profiler(profile, folder / str(group.index) if group.count > 1 else folder)
 
@@ -99,10 +92,10 @@ class Run:
             self.experiment.trainable.tell(state.params)
             with self.journal:
                 self._noted = self.journal.begin(start, bool(restored))
-                self._score(*self.journal.lines())
+                self.evaluations.score(*self.journal.lines())
                 self.profiler.check(start, self.config.steps)
                 state = self._train(state, start)
-                figures = self._evaluate_if_due(state, self.config.steps)
+                figures = self.evaluations.figures(state, self.config.steps)
             lines = self.journal.lines()
             model = self.experiment.model(state.params, state.teachers, state.statistics)
             write_report(self.experiment, self.views, model, lines, self.path / "report", self.group.first)
@@ -122,10 +115,10 @@ class Run:
             return state
         with self._batches(start) as stream, contextlib.closing(self.profiler):
             if start:
-                self._evaluate_if_due(state, start)
+                self.evaluations.figures(state, start)
             advance = self._advance(stream)
             self.pace.begin(start)
-            unsettled: _Done | None = None
+            unsettled: Done | None = None
             for number in range(start + 1, self.config.steps + 1):
                 self.profiler.before(number - 1)
                 with self.clock.spent("repeated" if number <= self._noted else "step"):
@@ -137,7 +130,7 @@ class Run:
                             self._settle(unsettled)
                         self._save_what_is_done(number - 1, start, state)
                         raise
-                    done = _Done(number, metrics, self._tell(metrics, broken))
+                    done = Done(number, metrics, self._tell(metrics, broken))
                     # The metrics of a step are read while the next one runs.
                     if unsettled:
                         self._settle(unsettled)
@@ -195,7 +188,7 @@ class Run:
             self.checkpoints.save(step, state)
 
     def _pause_after(self, step: int) -> bool:
-        due = self.checkpoints.due(step) or self._evaluation_due(step)
+        due = self.checkpoints.due(step) or self.evaluations.due(step)
         return bool(due or step == self.config.steps or self._stopping)
 
     def _pause(self, state: TrainState, step: int) -> None:
@@ -206,72 +199,14 @@ class Run:
         if self._stopping:
             raise Stopped(self._signal)
         if step < self.config.steps:
-            self._evaluate_if_due(state, step)
+            self.evaluations.figures(state, step)
 
-    def _settle(self, done: _Done) -> None:
-        """Reads a step's metrics, refuses non-finite ones, logs them when a line is due."""
-        step = done.step
-        values = {name: value.item() for name, value in jax.device_get(dict(done.metrics)).items()}
-        broken, stops = map(int, done.told)
-        self._asked_to_stop |= stops > 0
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                self.checkpoints.wait()
-                raise NonFiniteLoss(
-                    f"step {step}: {name} is {values[name]}; the run stops here and keeps its checkpoints "
-                    f"up to step {self.checkpoints.latest() or 0}: lower config.optimizer.learning_rate, "
-                    "or look at the data of this step"
-                )
-        due = step % self.config.logging.every == 0 or step == self.config.steps
-        if not (due or self._evaluation_due(step)):
-            return
-        values |= {
-            "learning_rate": float(self.config.optimizer.schedule(self.config.steps)(step - 1)),
-            "broken": broken,
-            **self.pace.line(step),
-        }
-        self.journal.write(step, values)
-        self._score({"step": step, **values})
-
-    def _evaluation_due(self, step: int) -> bool:
-        evaluation = self.config.evaluation
-        if evaluation is None:
-            return False
-        return step == self.config.steps or (evaluation.every is not None and step % evaluation.every == 0)
-
-    def _evaluate_if_due(self, state: TrainState, step: int) -> dict[str, float]:
-        """The figures of a step that has an evaluation, from its line if they are there."""
-        if not self._evaluation_due(step):
-            return {}
-        names = tuple(f"{name}/" for name in self.config.evaluation.evaluators)
-        line = next((line for line in self.journal.lines() if line["step"] == step), {})
-        figures = {name: value for name, value in line.items() if name.startswith(names)}
-        figures = self.group.tell(figures)
-        if not figures:
-            with self.clock.spent("evaluation"):
-                try:
-                    model = self.experiment.model(state.params, state.teachers, state.statistics)
-                    figures = evaluate(self.experiment, self.views, model, self._check_stop)
-                except Stopped:
-                    self.checkpoints.save(step, state)
-                    raise
-            self.journal.amend(step, figures)
-            self._check_best(figures, state, step)
-        self._score({"step": step, **figures})
-        return figures
-
-    def _check_best(self, figures: Mapping[str, float], state: TrainState, step: int) -> None:
-        best = self.config.checkpoint.best
-        if best and "/" in best and best not in figures:
-            self.checkpoints.save(step, state)
-            raise InputError(f"config.checkpoint.best={best}: no such metric; {nearest(best, figures)}")
-
-    def _score(self, *lines: Mapping[str, Any]) -> None:
-        """Tells the checkpoints how good the steps of some lines are."""
-        best = self.config.checkpoint.best
-        for line in lines:
-            if best in line and line[best] is not None:
-                self.checkpoints.scores[line["step"]] = line[best]
+    def _settle(self, done: Done) -> None:
+        """Reads a step's metrics, with what comes of them; raises NonFiniteLoss."""
+        line, stops = self.metrics.settle(done)
+        self._asked_to_stop |= stops
+        if line:
+            self.evaluations.score(line)
 
     @property
     def _stopping(self) -> bool:
