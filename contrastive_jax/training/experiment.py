@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from contrastive_jax.branches import Graph
 from contrastive_jax.data import pipeline
 from contrastive_jax.data.records import Source
+from contrastive_jax.data.skipping import numbers_of
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.distributed.mesh import batch_shards, replicated
 from contrastive_jax.distributed.processes import ALONE, Group
@@ -95,6 +96,11 @@ class Experiment:
         """Which records of `source` make the batch of a step."""
         return self.config.data.sampler.bind(self.source, self.config.batch_size, self.config.seed)
 
+    @functools.cached_property
+    def skipped(self) -> frozenset[int]:
+        """The records of `source` that are not trained on; looked up when first asked for."""
+        return numbers_of(self.source, self.config.data.skip)
+
     def check_data(self) -> None:
         """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
         views = self.config.data.views
@@ -108,6 +114,7 @@ class Experiment:
             wanted += [(where, label.partition(":")[0]) for where, label in labels]
         check_fields(self.source, wanted)
         pipeline.check_members(views, self.sampler)
+        _ = self.skipped  # raises
         if self.config.evaluation:
             for name, evaluator in self.config.evaluation.evaluators.items():
                 named = [(f"evaluation.evaluators.{name}", field) for field in evaluator.fields]
@@ -195,7 +202,7 @@ class Experiment:
     def train_step(self):
         """The jitted step in core, (state, batch) -> (state, metrics); it consumes the state."""
         parts = self.graph, self.losses, self.optimizer, self.config.microbatch
-        options = {"trainable": self.trainable, "steps": self.config.steps}
+        options = {"trainable": self.trainable, "steps": self.config.steps, "skip_bad": self._skip_bad}
         step = functools.partial(train_step, *parts, **options)
         return jax.jit(step, donate_argnums=0, out_shardings=(self.state_shardings, replicated(self.mesh)))
 
@@ -208,7 +215,11 @@ class Experiment:
     def out_of_core_step(self) -> OutOfCore:
         """The step of `mode="out_of_core"`; like the other one it wants the mesh to be the ambient one."""
         parts = self.graph, self.losses, self.optimizer, self.mesh, self.cut, self.state_structure
-        return OutOfCore(*parts, self.trainable, self.config.steps)
+        return OutOfCore(*parts, self.trainable, self.config.steps, self._skip_bad)
+
+    @property
+    def _skip_bad(self) -> bool:
+        return self.config.skip_bad_steps > 0
 
 
 def _open(key: str, spec: str, opening: Callable[[str], Source] = open_source) -> Source:

@@ -35,7 +35,8 @@ from contrastive_jax.training.pace import Pace
 from contrastive_jax.training.profiling import Profiler, Window
 from contrastive_jax.training.report import write_report
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.training.step_metrics import Done, StepMetrics
+from contrastive_jax.training.step_metrics import Done, NonFiniteLoss, StepMetrics
+from contrastive_jax.training.suspects import Suspects
 from contrastive_jax.training.trainable import size
 from contrastive_jax.training.workdir import write_json
 
@@ -75,6 +76,7 @@ class Run:
             experiment, self.views, *stored, group, self.clock, self._check_stop
         )
         self.metrics = StepMetrics(experiment, *stored, self.pace, self.evaluations.due)
+        self.suspects = Suspects(experiment, self.views, group)
         folder = path / "profile"
         self.profiler = Profiler(profile, folder / str(group.index) if group.count > 1 else folder)
 
@@ -89,12 +91,19 @@ class Run:
             start, state = restored[:2] if restored else (0, self.experiment.initial_state(self.group))
             if restored:
                 log.info("resuming from step %d", start)
+                self.checkpoints.extra |= restored[2]
             self.experiment.trainable.tell(state.params)
             with self.journal:
                 self._noted = self.journal.begin(start, bool(restored))
                 self.evaluations.score(*self.journal.lines())
                 self.profiler.check(start, self.config.steps)
-                state = self._train(state, start)
+                try:
+                    state = self._train(state, start)
+                except NonFiniteLoss as error:
+                    del state
+                    error.__traceback__ = None  # it holds the state as well
+                    advice = self.suspects.advice(error.step, self.checkpoints)
+                    raise NonFiniteLoss(f"{error}{advice}", error.step) from None
                 figures = self.evaluations.figures(state, self.config.steps)
             lines = self.journal.lines()
             model = self.experiment.model(state.params, state.teachers, state.statistics)
@@ -133,10 +142,10 @@ class Run:
                     done = Done(number, metrics, self._tell(metrics, broken))
                     # The metrics of a step are read while the next one runs.
                     if unsettled:
-                        self._settle(unsettled)
+                        self._settle(unsettled, state)
                     unsettled = done
                     if self._one_at_a_time or self._out_of_core or self._pause_after(number):
-                        self._settle(done)
+                        self._settle(done, state)
                         unsettled = None
                 self.profiler.after(number - 1, metrics)
                 if unsettled is None and self._pause_after(number):
@@ -157,6 +166,7 @@ class Run:
             seed=self.config.seed,
             start=start,
             steps=self.config.steps,
+            skip=self.experiment.skipped,
             workers=data.workers,
             prefetch=data.prefetch,
             broken_share=data.broken_share,
@@ -201,10 +211,18 @@ class Run:
         if step < self.config.steps:
             self.evaluations.figures(state, step)
 
-    def _settle(self, done: Done) -> None:
-        """Reads a step's metrics, with what comes of them; raises NonFiniteLoss."""
+    def _settle(self, done: Done, state: TrainState | None = None) -> None:
+        """Reads a step's metrics, with what comes of them; raises NonFiniteLoss.
+
+        state: of now; without it nothing is said of the records of a step that was skipped.
+        """
+        before = self.metrics.skipped
         line, stops = self.metrics.settle(done)
         self._asked_to_stop |= stops
+        if self.metrics.skipped > before:
+            of = f"{before + 1} of at most {self.config.skip_bad_steps}"
+            blame = f"; {self.suspects.of_state(done.step, state)}" if state else ""
+            log.warning("step %d is skipped, %s: its loss or gradient is not finite%s", done.step, of, blame)
         if line:
             self.evaluations.score(line)
 

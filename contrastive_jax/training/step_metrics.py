@@ -15,7 +15,11 @@ from contrastive_jax.training.pace import Pace
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818
-    """The loss or its gradient is NaN or infinite; the last checkpoint is from before."""
+    """The loss or its gradient, of `step`, is NaN or infinite; the last checkpoint is from before."""
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
 
 
 class Done(NamedTuple):
@@ -27,7 +31,7 @@ class Done(NamedTuple):
 
 
 class StepMetrics:
-    """Refuses steps that are not finite, and writes the lines of a run.
+    """Refuses steps that are not finite, or counts them as skipped, and writes the lines of a run.
 
     also: says of a step whether it has a line beside those of `config.logging.every` and the last.
     """
@@ -46,29 +50,47 @@ class StepMetrics:
 
     def settle(self, done: Done) -> tuple[dict[str, Any], bool]:
         """Reads a step's metrics: (its line, empty where none is due; whether a process is asked to stop)."""
-        step = done.step
+        step, skipped_before = done.step, self.skipped
         values = {name: value.item() for name, value in jax.device_get(dict(done.metrics)).items()}
         broken, stops = map(int, done.told)
-        self._check_finite(step, values)
+        if bad := _not_finite(values):
+            self._skip(step, bad)
         if not self._due(step):
             return {}, stops > 0
         values |= {
-            "learning_rate": float(self._rate(step - 1)),
+            # The optimizer knows nothing of the steps that were skipped.
+            "learning_rate": float(self._rate(step - 1 - skipped_before)),
             "broken": broken,
+            "skipped": self.skipped,
             **self.pace.line(step),
         }
         self.journal.write(step, values)
         return {"step": step, **values}, stops > 0
 
+    @property
+    def skipped(self) -> int:
+        """Steps that were skipped so far in the whole run; it stands beside every state that is saved."""
+        return self.checkpoints.extra.get("skipped", 0)
+
+    def _skip(self, step: int, bad: str) -> None:
+        """Counts a bad step; raises NonFiniteLoss for one too many."""
+        most = self.config.skip_bad_steps
+        if self.skipped < most:
+            self.checkpoints.extra["skipped"] = self.skipped + 1
+            return
+        self.checkpoints.wait()
+        limit = f", and {self.skipped} steps are skipped already (config.skip_bad_steps={most})"
+        raise NonFiniteLoss(
+            f"step {step}: {bad}{limit if most else ''}; the run stops here and keeps its checkpoints "
+            f"up to step {self.checkpoints.latest() or 0}",
+            step,
+        )
+
     def _due(self, step: int) -> bool:
         return step % self.config.logging.every == 0 or step == self.config.steps or self.also(step)
 
-    def _check_finite(self, step: int, values: Mapping[str, float]) -> None:
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                self.checkpoints.wait()
-                raise NonFiniteLoss(
-                    f"step {step}: {name} is {values[name]}; the run stops here and keeps its checkpoints "
-                    f"up to step {self.checkpoints.latest() or 0}: lower config.optimizer.learning_rate, "
-                    "or look at the data of this step"
-                )
+
+def _not_finite(values: Mapping[str, float]) -> str:
+    """What to say of a loss or gradient norm that is not finite; empty where both are."""
+    names = ("loss", "gradient_norm")
+    return next((f"{name} is {values[name]}" for name in names if not math.isfinite(values[name])), "")

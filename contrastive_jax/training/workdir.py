@@ -14,10 +14,11 @@ from contrastive_jax.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# These change how fast a run goes or what it writes, never what it learns.
+# These change how fast a run goes or what it writes, never what it learns; or let one go on that has to stop.
 FREE_KEYS = (
     *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
     *("data.workers", "data.prefetch", "data.stall_seconds"),
+    *("skip_bad_steps", "data.skip", "data.broken_share"),
 )
 _ABSENT = object()
 
