@@ -54,16 +54,29 @@ class EvaluationSteps:
         figures = self.group.tell(figures)
         if not figures:
             with self.clock.spent("evaluation"):
-                try:
-                    model = self.experiment.model(state.params, state.teachers, state.statistics)
-                    figures = evaluate(self.experiment, self.views, model, self.between)
-                except Stopped:
-                    self.checkpoints.save(step, state)
-                    raise
+                figures = self._evaluated(state, step)
             self.journal.amend(step, figures)
             self._check_best(figures, state, step)
         self.score({"step": step, **figures})
         return figures
+
+    def _evaluated(self, state: TrainState, step: int) -> dict[str, float]:
+        try:
+            model = self.experiment.model(state.params, state.teachers, state.statistics)
+            return evaluate(self.experiment, self.views, model, self.between)
+        except Stopped:
+            self.checkpoints.save(step, state)
+            raise
+        except Exception as error:
+            # Of several processes one alone has nobody to save with.
+            if self.group.count == 1:
+                self.checkpoints.save(step, state)
+            if isinstance(error, InputError):
+                raise InputError(
+                    f"evaluation after step {step}: {error}; mend that, or change config.evaluation, and "
+                    "run the same command again"
+                ) from error
+            raise
 
     def score(self, *lines: Mapping[str, Any]) -> None:
         """Tells the checkpoints how good the steps of some lines are."""

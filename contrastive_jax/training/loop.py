@@ -222,7 +222,8 @@ class Run:
         if self.metrics.skipped > before:
             of = f"{before + 1} of at most {self.config.skip_bad_steps}"
             blame = f"; {self.suspects.of_state(done.step, state)}" if state else ""
-            log.warning("step %d is skipped, %s: its loss or gradient is not finite%s", done.step, of, blame)
+            if self.group.first:
+                log.warning("step %d is skipped, %s: loss or gradient is not finite%s", done.step, of, blame)
         if line:
             self.evaluations.score(line)
 
