@@ -51,7 +51,7 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     from contrastive_jax.training.experiment import Experiment
     from contrastive_jax.training.loop import Run
     from contrastive_jax.training.program_cache import kept_programs
-    from contrastive_jax.training.workdir import finished
+    from contrastive_jax.training.workdir import finished, stored_steps
 
     check_same_run(group, stored)
     experiment, path = Experiment(config), Path(options.workdir)
@@ -59,13 +59,14 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
         # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
         experiment.check_data()
         experiment.find_starts(group)
+    before = group.tell(stored_steps(path) if group.first else None)
     with _workdir(path, stored, options.extend, group):
         check_same_folder(group, path)
         result = group.tell(finished(path) if group.first else None)
         try:
             if result is None:
                 with kept_programs(path / "programs"):
-                    result = Run(experiment, path, stop, group, clock, profile)()
+                    result = Run(experiment, path, stop, group, clock, profile, before)()
             elif group.first:
                 print(f"{path} is finished: {result['step']} steps", file=sys.stderr)
         except Stopped as signal:

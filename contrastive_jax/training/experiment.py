@@ -70,9 +70,16 @@ class Experiment:
         alphas = {name: matrix.adapter.alpha for name, matrix in self.adapted.items()}
         self.trainable = Trainable(config.frozen, alphas)
         self.trainable.check(named_leaves(self.axes, _is_axes))
-        trained, _ = self.trainable.split(optimizer.decaying(self.axes))
-        self.optimizer: optax.GradientTransformation = config.optimizer.transformation(config.steps, trained)
+        self.begun_with(config.steps)
         self._starts: list[starting.Start] | None = None
+
+    def begun_with(self, steps: int) -> None:
+        """Makes the optimizer of a run that was to have so many steps at its first start."""
+        trained, _ = self.trainable.split(optimizer.decaying(self.axes))
+        chosen, total = self.config.optimizer, self.config.steps
+        self.optimizer: optax.GradientTransformation = chosen.transformation(total, trained, steps)
+        self.rate: optax.Schedule = chosen.schedule(total, steps)
+        self.__dict__.pop("out_of_core_step", None)
 
     @property
     def fields(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.distributed.rows import local_rows, summed
 from contrastive_jax.distributed.stopping import StopRequest
 from contrastive_jax.errors import InputError
+from contrastive_jax.training import extension
 from contrastive_jax.training.advance import Advance, Stopped, in_core, out_of_core
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.clock import Clock, Timed
@@ -54,9 +55,12 @@ class Run:
         group: Group = ALONE,
         clock: Clock | None = None,
         profile: Window | None = None,
+        steps_before: int | None = None,
     ):
+        """steps_before: that the run in the folder was to have before this start."""
         self.experiment, self.config, self.path = experiment, experiment.config, path
         self.stop, self.group, self.clock = stop, group, clock or Clock()
+        self.steps_before = steps_before
         experiment.check_data()
         self.views = bind_tokenizer(experiment, path, train=True, group=group)
         # Virtual CPU devices share one pool of threads: the collectives of two programs under way can
@@ -69,6 +73,7 @@ class Run:
         self.checkpoints = Checkpoints(
             path / "checkpoints", keep.every, keep.keep, keep.keep_every, keep.lowest, group=group
         )
+        self.checkpoints.extra["steps"] = [self.config.steps]
         self.journal = Journal(path, self.config.steps, self.config.logging.tensorboard, group)
         self.pace = Pace(experiment, self.clock)
         stored = self.checkpoints, self.journal
@@ -91,7 +96,7 @@ class Run:
             start, state = restored[:2] if restored else (0, self.experiment.initial_state(self.group))
             if restored:
                 log.info("resuming from step %d", start)
-                self.checkpoints.extra |= restored[2]
+                self._go_on(start, restored[2])
             self.experiment.trainable.tell(state.params)
             with self.journal:
                 self._noted = self.journal.begin(start, bool(restored))
@@ -118,6 +123,14 @@ class Run:
             result["best_step"] = self.checkpoints.best()
         write_json(self.path / "result.json", result)
         return result
+
+    def _go_on(self, start: int, extra: dict[str, Any]) -> None:
+        """Takes up what stands beside a restored state: skipped steps, and the steps of the whole run."""
+        totals = extension.totals(extra, self.steps_before, self.config.steps)
+        self.checkpoints.extra |= extra | {"steps": totals}
+        self.experiment.begun_with(totals[0])
+        if self.group.first:
+            extension.tell(self.experiment, totals, start, self.metrics.skipped)
 
     def _train(self, state: TrainState, start: int) -> TrainState:
         if start >= self.config.steps:

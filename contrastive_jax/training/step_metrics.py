@@ -45,8 +45,7 @@ class StepMetrics:
         also: Callable[[int], bool],
     ) -> None:
         self.config, self.checkpoints, self.journal = experiment.config, checkpoints, journal
-        self.pace, self.also = pace, also
-        self._rate = self.config.optimizer.schedule(self.config.steps)
+        self.experiment, self.pace, self.also = experiment, pace, also
 
     def settle(self, done: Done) -> tuple[dict[str, Any], bool]:
         """Reads a step's metrics: (its line, empty where none is due; whether a process is asked to stop)."""
@@ -59,7 +58,7 @@ class StepMetrics:
             return {}, stops > 0
         values |= {
             # The optimizer knows nothing of the steps that were skipped.
-            "learning_rate": float(self._rate(step - 1 - skipped_before)),
+            "learning_rate": float(self.experiment.rate(step - 1 - skipped_before)),
             "broken": broken,
             "skipped": self.skipped,
             **self.pace.line(step),

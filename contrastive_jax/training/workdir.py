@@ -58,6 +58,17 @@ def finished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return _read_json(Path(path) / "result.json", "delete it and run the same command again")
 
 
+def stored_steps(path: str | os.PathLike[str]) -> int | None:
+    """The steps that the run in the work directory `path` is to have so far; None where there is none.
+
+    Raises:
+      InputError: `config.json` is there and cannot be read.
+    """
+    stored = _read_json(Path(path) / "config.json", "put the run's own back or give another --workdir")
+    steps = (stored or {}).get("steps")
+    return steps if isinstance(steps, int) else None
+
+
 class WorkDirectory:
     """An open work directory; made by `open_workdir`, and locked until `close` or the process's death."""
 
