@@ -69,7 +69,7 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     from contrastive_jax.training.loop import Run
     from contrastive_jax.training.program_cache import kept_programs
     from contrastive_jax.training.provenance import Provenance
-    from contrastive_jax.training.workdir import finished
+    from contrastive_jax.training.workdir import finished, stored_steps
 
     check_same_run(group, stored)
     path = Path(options.workdir)
@@ -81,6 +81,7 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
         experiment.check_data()
         experiment.find_starts(group)
         data.agree(group)
+    before = group.tell(stored_steps(path) if group.first else None)
     with _workdir(path, stored, options.extend, group, data.check):
         check_same_folder(group, path)
         result = group.tell(finished(path) if group.first else None)
@@ -90,7 +91,7 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
                 if group.first:
                     data.note()
                 with kept_programs(path / "programs"):
-                    result = Run(experiment, path, stop, group, clock, profile)()
+                    result = Run(experiment, path, stop, group, clock, profile, before)()
             elif group.first:
                 print(f"{path} is finished: {result['step']} steps", file=sys.stderr)
         except Stopped as signal:
@@ -113,8 +114,8 @@ def _failing_together(group) -> Iterator[None]:
 
     from contrastive_jax.data.reading import ReaderFailed
     from contrastive_jax.distributed.coordination import ProcessLost
-    from contrastive_jax.training.loop import NonFiniteLoss
     from contrastive_jax.training.manifest import CheckpointError
+    from contrastive_jax.training.step_metrics import NonFiniteLoss
 
     try:
         yield

@@ -63,6 +63,7 @@ class Steps:
     steps: int
     rows: Sequence[Rows]  # of each piece
     readings: int
+    skip: frozenset[int] = frozenset()  # records that are not trained on
 
     @property
     def a_step(self) -> int:
@@ -77,6 +78,10 @@ class Steps:
         return element % self.a_step < len(self.rows)
 
     def __getitem__(self, element: int) -> dict[str, Any]:
+        return self.drawn(element)[0]
+
+    def drawn(self, element: int) -> tuple[dict[str, Any], list[Int64[np.ndarray, " members"]]]:
+        """An element, and the records that each of its rows is made of."""
         rows = self.rows[element % len(self.rows)]
         step = element // self.a_step
         level = logging.WARNING if self.first_reading(element) else logging.DEBUG
@@ -85,29 +90,44 @@ class Steps:
         # Those that draw together each begin at the same place of one stream.
         places = {n: f"together {v.together}" if v.together else f"view {n}" for n, v in self.views.items()}
         streams = {name: Streams(self.seed, place) for name, place in places.items()}
-        examples, values, broken = [], [], 0
+        examples, values, drawn, broken = [], [], [], 0
         for row, members in zip(numbers, indices):
-            for attempt in range(1, _TRIES + 1):
-                try:
-                    example, value = self._example(members, step, row, streams)
-                    break
-                except BrokenRecord as error:
-                    _log.log(level, "%s; another record takes its place", error)
-                    broken += 1
-                    # The next index of the same stream: this row's records in a later step, which
-                    # other rows and other hosts need not know of.
-                    members = self.sampler(step + attempt, slice(row, row + 1))[0]
-            else:
-                raise InputError(
-                    f"source {self.source.name}: {_TRIES} records that cannot be read, one after another"
-                )
+            members, (example, value), failed = self._row(members, step, row, streams, level)
             examples.append(example)
             values.append(value)
-        return {
+            drawn.append(members)
+            broken += failed
+        batch = {
             "views": {name: np.stack([example[name] for example in examples]) for name in self.views},
             "fields": dict(zip(self.fields, np.array(values, np.int32).reshape(len(values), -1).T)),
             "broken": np.int32(broken),
         }
+        return batch, drawn
+
+    def _row(
+        self,
+        members: Int64[np.ndarray, " members"],
+        step: int,
+        row: int,
+        streams: dict[str, Streams],
+        level: int,
+    ) -> tuple[Int64[np.ndarray, " members"], tuple[dict[str, np.ndarray], list[int]], int]:
+        """(the records, the example of them, how many broken ones it met) of a row of a step."""
+        broken = 0
+        for attempt in range(1, _TRIES + 1):
+            if self.skip.isdisjoint(members.tolist()):
+                try:
+                    return members, self._example(members, step, row, streams), broken
+                except BrokenRecord as error:
+                    _log.log(level, "%s; another record takes its place", error)
+                    broken += 1
+            # The next index of the same stream: this row's records in a later step, which
+            # other rows and other hosts need not know of.
+            members = self.sampler(step + attempt, slice(row, row + 1))[0]
+        skipped = " or are in data.skip" if self.skip else ""
+        raise InputError(
+            f"source {self.source.name}: {_TRIES} records that cannot be read{skipped}, one after another"
+        )
 
     def _example(
         self, members: Int64[np.ndarray, " members"], step: int, row: int, streams: dict[str, Streams]

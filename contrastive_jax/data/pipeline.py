@@ -144,6 +144,7 @@ def batches(
     readings: int = 1,
     workers: int = 0,
     prefetch: int = 4,
+    skip: frozenset[int] = frozenset(),
     broken_share: float = 0.01,
     stall_seconds: float = 600.0,
     waiting: Callable[[], None] = lambda: None,
@@ -153,7 +154,8 @@ def batches(
     A batch is ``{"views": {name: [B, ...]}, "fields": {name: int32 [B]}, "broken": int32}`` and depends
     on nothing but the source, the sampler, the views, the seed and the step: it is the same whatever
     the start, the workers and the rows that other processes read. A record that cannot be read is
-    counted in `broken`, logged, and replaced by the record of the same row in the next step.
+    counted in `broken`, logged, and replaced by the record of the same row in the next step; so is one
+    that `skip` names, but for counting and logging.
 
     Args:
         source: the records.
@@ -170,6 +172,7 @@ def batches(
             again, whose broken records are counted and logged the first time only.
         workers: processes that read ahead; 0 reads ahead in a thread.
         prefetch: batches, or pieces, read ahead in each worker.
+        skip: the numbers of records that are not trained on.
         broken_share: share of records that may be broken (of at least 1,000).
         stall_seconds: how long to wait for one batch.
         waiting: called many times a second during such a wait; what it raises ends the wait, not the
@@ -184,7 +187,7 @@ def batches(
     if not isinstance(fields, Mapping):
         fields = {field: numbering(source, field) for field in fields}
     pieces = [rows] if isinstance(rows, slice) else rows
-    of_steps = Steps(source, sampler, dict(views), dict(fields), seed, steps, pieces, readings)
+    of_steps = Steps(source, sampler, dict(views), dict(fields), seed, steps, pieces, readings, skip)
     ahead = max(prefetch, 1)
     dataset = grain.MapDataset.source(of_steps).slice(slice(start * of_steps.a_step, None))
     # Without workers the thread that takes from Grain is the one that reads ahead.

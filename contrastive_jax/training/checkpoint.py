@@ -49,7 +49,8 @@ class Checkpoints:
       read_only: for evaluation beside a running training: nothing in the folder is changed.
       group: the processes of the run, which all call `save` and `restore`, for the same steps.
 
-    `scores` is for the caller to fill: a number for each step that has been measured.
+    For the caller to fill: `scores`, a number for each step that has been measured; `extra`, JSON values
+    that are kept beside every state that is saved.
 
     Raises:
       InputError: `every` or `keep` is less than 1.
@@ -74,6 +75,7 @@ class Checkpoints:
         self.read_only, self.group = read_only, group
         self._stored = StoredSteps(self.folder, group)
         self.scores: dict[int, float] = {}
+        self.extra: dict[str, Any] = {}
         self._saves = 0
         self._current: int | None = None
         self._pending: Future[None] | None = None
@@ -111,7 +113,7 @@ class Checkpoints:
         Args:
           step: updates done.
           state: pytree of jax arrays, typed PRNG keys among them.
-          extra: JSON values kept beside the state and given back by `restore`.
+          extra: more JSON values kept beside the state and given back by `restore`.
 
         Raises:
           CheckpointError: this save, or the one before, could not be written. Earlier checkpoints stay.
@@ -123,7 +125,7 @@ class Checkpoints:
             return
         self._saves += 1
         described = structure.describe(jax.eval_shape(lambda tree: tree, state))
-        metadata = {"format": FORMAT, "step": step, "tree": described, "extra": extra or {}}
+        metadata = {"format": FORMAT, "step": step, "tree": described, "extra": self.extra | (extra or {})}
         json.dumps(metadata, allow_nan=False)
         arrays = {
             name: jax.random.key_data(leaf) if structure.is_key(leaf) else jnp.asarray(leaf)

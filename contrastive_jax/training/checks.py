@@ -40,7 +40,11 @@ def check_numbers(config: Config) -> None:
     }.items():
         if value is not None and value < 1:
             raise InputError(f"config.{key}={value}: give 1 or more")
-    for key, value in {"data.workers": config.data.workers, "data.prefetch": config.data.prefetch}.items():
+    for key, value in {
+        "data.workers": config.data.workers,
+        "data.prefetch": config.data.prefetch,
+        "skip_bad_steps": config.skip_bad_steps,
+    }.items():
         if value < 0:
             raise InputError(f"config.{key}={value}: give 0 or more")
     if not 0 <= config.seed < 2**32:  # JAX's keys would take a larger one for a smaller

@@ -13,6 +13,7 @@ from contrastive_jax.branches import Graph
 from contrastive_jax.data import pipeline
 from contrastive_jax.data.numbering import Numbering, numbering
 from contrastive_jax.data.records import Source
+from contrastive_jax.data.skipping import numbers_of
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.distributed.mesh import batch_shards, replicated
@@ -72,9 +73,16 @@ class Experiment:
         alphas = {name: matrix.adapter.alpha for name, matrix in self.adapted.items()}
         self.trainable = Trainable(config.frozen, alphas)
         self.trainable.check(named_leaves(self.axes, _is_axes))
-        trained, _ = self.trainable.split(optimizer.decaying(self.axes))
-        self.optimizer: optax.GradientTransformation = config.optimizer.transformation(config.steps, trained)
+        self.begun_with(config.steps)
         self._starts: list[starting.Start] | None = None
+
+    def begun_with(self, steps: int) -> None:
+        """Makes the optimizer of a run that was to have so many steps at its first start."""
+        trained, _ = self.trainable.split(optimizer.decaying(self.axes))
+        chosen, total = self.config.optimizer, self.config.steps
+        self.optimizer: optax.GradientTransformation = chosen.transformation(total, trained, steps)
+        self.rate: optax.Schedule = chosen.schedule(total, steps)
+        self.__dict__.pop("out_of_core_step", None)
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -118,6 +126,11 @@ class Experiment:
         parts = [(f"{kind}.{name}", part) for kind, parts in kinds for name, part in parts.items()]
         return [(where, field) for where, part in parts for field in part.fields]
 
+    @functools.cached_property
+    def skipped(self) -> frozenset[int]:
+        """The records of `source` that are not trained on; looked up when first asked for."""
+        return numbers_of(self.source, self.config.data.skip)
+
     def check_data(self) -> None:
         """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
         views = self.config.data.views
@@ -131,6 +144,7 @@ class Experiment:
         )
         pipeline.check_members(views, self.sampler, self.fields)
         check_queues(self.config, self.numberings)
+        _ = self.skipped  # raises
         if self.config.evaluation:
             for name, evaluator in self.config.evaluation.evaluators.items():
                 named = [(f"evaluation.evaluators.{name}", field) for field in evaluator.fields]
@@ -219,7 +233,7 @@ class Experiment:
     def train_step(self):
         """The jitted step in core, (state, batch) -> (state, metrics); it consumes the state."""
         parts = self.graph, self.losses, self.optimizer, self.config.microbatch
-        options = {"trainable": self.trainable, "steps": self.config.steps}
+        options = {"trainable": self.trainable, "steps": self.config.steps, "skip_bad": self._skip_bad}
         step = functools.partial(train_step, *parts, **options)
         return jax.jit(step, donate_argnums=0, out_shardings=(self.state_shardings, replicated(self.mesh)))
 
@@ -232,7 +246,11 @@ class Experiment:
     def out_of_core_step(self) -> OutOfCore:
         """The step of `mode="out_of_core"`; like the other one it wants the mesh to be the ambient one."""
         parts = self.graph, self.losses, self.optimizer, self.mesh, self.cut, self.state_structure
-        return OutOfCore(*parts, self.trainable, self.config.steps)
+        return OutOfCore(*parts, self.trainable, self.config.steps, self._skip_bad)
+
+    @property
+    def _skip_bad(self) -> bool:
+        return self.config.skip_bad_steps > 0
 
 
 def _open(key: str, spec: str, opening: Callable[[str], Source] = open_source) -> Source:

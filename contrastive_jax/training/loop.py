@@ -12,46 +12,36 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from contrastive_jax.configuration import nearest
 from contrastive_jax.data.pipeline import Batches, batches
 from contrastive_jax.data.reading import ReaderFailed
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.distributed.rows import local_rows, summed
 from contrastive_jax.distributed.stopping import StopRequest
 from contrastive_jax.errors import InputError
+from contrastive_jax.training import extension
 from contrastive_jax.training.advance import Advance, Stopped, in_core, out_of_core
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.clock import Clock, Timed
-from contrastive_jax.training.evaluations import bind_tokenizer, evaluate
+from contrastive_jax.training.evaluation_steps import EvaluationSteps
+from contrastive_jax.training.evaluations import bind_tokenizer
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.journal import Journal
 from contrastive_jax.training.pace import Pace
 from contrastive_jax.training.profiling import Profiler, Window
 from contrastive_jax.training.report import write_report
 from contrastive_jax.training.state import TrainState
+from contrastive_jax.training.step_metrics import Done, NonFiniteLoss, StepMetrics
+from contrastive_jax.training.suspects import Suspects
 from contrastive_jax.training.trainable import size
 from contrastive_jax.training.workdir import write_json
 
 log = logging.getLogger(__name__)
-
-
-class NonFiniteLoss(RuntimeError):  # noqa: N818
-    """The loss or its gradient is NaN or infinite; the last checkpoint is from before."""
-
-
-class _Done(NamedTuple):
-    """A step whose metrics have not been read; told: [broken records, stop requests] of all processes."""
-
-    step: int
-    metrics: Mapping[str, jax.Array]
-    told: Any
 
 
 class Run:
@@ -65,9 +55,12 @@ class Run:
         group: Group = ALONE,
         clock: Clock | None = None,
         profile: Window | None = None,
+        steps_before: int | None = None,
     ):
+        """steps_before: that the run in the folder was to have before this start."""
         self.experiment, self.config, self.path = experiment, experiment.config, path
         self.stop, self.group, self.clock = stop, group, clock or Clock()
+        self.steps_before = steps_before
         experiment.check_data()
         self.views = bind_tokenizer(experiment, path, train=True, group=group)
         # Virtual CPU devices share one pool of threads: the collectives of two programs under way can
@@ -80,8 +73,15 @@ class Run:
         self.checkpoints = Checkpoints(
             path / "checkpoints", keep.every, keep.keep, keep.keep_every, keep.lowest, group=group
         )
+        self.checkpoints.extra["steps"] = [self.config.steps]
         self.journal = Journal(path, self.config.steps, self.config.logging.tensorboard, group)
         self.pace = Pace(experiment, self.clock)
+        stored = self.checkpoints, self.journal
+        self.evaluations = EvaluationSteps(
+            experiment, self.views, *stored, group, self.clock, self._check_stop
+        )
+        self.metrics = StepMetrics(experiment, *stored, self.pace, self.evaluations.due)
+        self.suspects = Suspects(experiment, self.views, group)
         folder = path / "profile"
         self.profiler = Profiler(profile, folder / str(group.index) if group.count > 1 else folder)
 
@@ -96,13 +96,20 @@ class Run:
             start, state = restored[:2] if restored else (0, self.experiment.initial_state(self.group))
             if restored:
                 log.info("resuming from step %d", start)
+                self._go_on(start, restored[2])
             self.experiment.trainable.tell(state.params)
             with self.journal:
                 self._noted = self.journal.begin(start, bool(restored))
-                self._score(*self.journal.lines())
+                self.evaluations.score(*self.journal.lines())
                 self.profiler.check(start, self.config.steps)
-                state = self._train(state, start)
-                figures = self._evaluate_if_due(state, self.config.steps)
+                try:
+                    state = self._train(state, start)
+                except NonFiniteLoss as error:
+                    del state
+                    error.__traceback__ = None  # it holds the state as well
+                    advice = self.suspects.advice(error.step, self.checkpoints)
+                    raise NonFiniteLoss(f"{error}{advice}", error.step) from None
+                figures = self.evaluations.figures(state, self.config.steps)
             lines = self.journal.lines()
             model = self.experiment.model(state.params, state.teachers, state.statistics)
             write_report(self.experiment, self.views, model, lines, self.path / "report", self.group.first)
@@ -117,16 +124,24 @@ class Run:
         write_json(self.path / "result.json", result)
         return result
 
+    def _go_on(self, start: int, extra: dict[str, Any]) -> None:
+        """Takes up what stands beside a restored state: skipped steps, and the steps of the whole run."""
+        totals = extension.totals(extra, self.steps_before, self.config.steps)
+        self.checkpoints.extra |= extra | {"steps": totals}
+        self.experiment.begun_with(totals[0])
+        if self.group.first:
+            extension.tell(self.experiment, totals, start, self.metrics.skipped)
+
     def _train(self, state: TrainState, start: int) -> TrainState:
         if start >= self.config.steps:
             return state
         with self._batches(start) as stream, contextlib.closing(self.profiler):
             if start:
-                self._evaluate_if_due(state, start)
+                self.evaluations.figures(state, start)
             advance = self._advance(stream)
             self.group.begin_steps(start, lambda: self.clock.doing)
             self.pace.begin(start)
-            unsettled: _Done | None = None
+            unsettled: Done | None = None
             for number in range(start + 1, self.config.steps + 1):
                 self.profiler.before(number - 1)
                 with self.clock.spent("repeated" if number <= self._noted else "step"):
@@ -138,13 +153,13 @@ class Run:
                             self._settle(unsettled)
                         self._save_what_is_done(number - 1, start, state)
                         raise
-                    done = _Done(number, metrics, self._tell(metrics, broken))
+                    done = Done(number, metrics, self._tell(metrics, broken))
                     # The metrics of a step are read while the next one runs.
                     if unsettled:
-                        self._settle(unsettled)
+                        self._settle(unsettled, state)
                     unsettled = done
                     if self._one_at_a_time or self._out_of_core or self._pause_after(number):
-                        self._settle(done)
+                        self._settle(done, state)
                         unsettled = None
                 self.profiler.after(number - 1, metrics)
                 if unsettled is None and self._pause_after(number):
@@ -165,6 +180,7 @@ class Run:
             seed=self.config.seed,
             start=start,
             steps=self.config.steps,
+            skip=self.experiment.skipped,
             workers=data.workers,
             prefetch=data.prefetch,
             broken_share=data.broken_share,
@@ -197,7 +213,7 @@ class Run:
                 self.checkpoints.save(step, state)
 
     def _pause_after(self, step: int) -> bool:
-        due = self.checkpoints.due(step) or self._evaluation_due(step)
+        due = self.checkpoints.due(step) or self.evaluations.due(step)
         return bool(due or step == self.config.steps or self._stopping)
 
     def _pause(self, state: TrainState, step: int) -> None:
@@ -208,73 +224,24 @@ class Run:
         if self._stopping:
             raise Stopped(self._signal)
         if step < self.config.steps:
-            self._evaluate_if_due(state, step)
+            self.evaluations.figures(state, step)
 
-    def _settle(self, done: _Done) -> None:
-        """Reads a step's metrics, refuses non-finite ones, logs them when a line is due."""
-        step = done.step
-        values = {name: value.item() for name, value in jax.device_get(dict(done.metrics)).items()}
-        broken, stops = map(int, done.told)
-        self.group.finished(step)
-        self._asked_to_stop |= stops > 0
-        for name in ("loss", "gradient_norm"):
-            if not math.isfinite(values[name]):
-                self.checkpoints.wait()
-                raise NonFiniteLoss(
-                    f"step {step}: {name} is {values[name]}; the run stops here and keeps its checkpoints "
-                    f"up to step {self.checkpoints.latest() or 0}: lower config.optimizer.learning_rate, "
-                    "or look at the data of this step"
-                )
-        due = step % self.config.logging.every == 0 or step == self.config.steps
-        if not (due or self._evaluation_due(step)):
-            return
-        values |= {
-            "learning_rate": float(self.config.optimizer.schedule(self.config.steps)(step - 1)),
-            "broken": broken,
-            **self.pace.line(step),
-        }
-        self.journal.write(step, values)
-        self._score({"step": step, **values})
+    def _settle(self, done: Done, state: TrainState | None = None) -> None:
+        """Reads a step's metrics, with what comes of them; raises NonFiniteLoss.
 
-    def _evaluation_due(self, step: int) -> bool:
-        evaluation = self.config.evaluation
-        if evaluation is None:
-            return False
-        return step == self.config.steps or (evaluation.every is not None and step % evaluation.every == 0)
-
-    def _evaluate_if_due(self, state: TrainState, step: int) -> dict[str, float]:
-        """The figures of a step that has an evaluation, from its line if they are there."""
-        if not self._evaluation_due(step):
-            return {}
-        names = tuple(f"{name}/" for name in self.config.evaluation.evaluators)
-        line = next((line for line in self.journal.lines() if line["step"] == step), {})
-        figures = {name: value for name, value in line.items() if name.startswith(names)}
-        figures = self.group.tell(figures)
-        if not figures:
-            with self.clock.spent("evaluation"):
-                try:
-                    model = self.experiment.model(state.params, state.teachers, state.statistics)
-                    figures = evaluate(self.experiment, self.views, model, self._check_stop)
-                except Stopped:
-                    self.checkpoints.save(step, state)
-                    raise
-            self.journal.amend(step, figures)
-            self._check_best(figures, state, step)
-        self._score({"step": step, **figures})
-        return figures
-
-    def _check_best(self, figures: Mapping[str, float], state: TrainState, step: int) -> None:
-        best = self.config.checkpoint.best
-        if best and "/" in best and best not in figures:
-            self.checkpoints.save(step, state)
-            raise InputError(f"config.checkpoint.best={best}: no such metric; {nearest(best, figures)}")
-
-    def _score(self, *lines: Mapping[str, Any]) -> None:
-        """Tells the checkpoints how good the steps of some lines are."""
-        best = self.config.checkpoint.best
-        for line in lines:
-            if best in line and line[best] is not None:
-                self.checkpoints.scores[line["step"]] = line[best]
+        state: of now; without it nothing is said of the records of a step that was skipped.
+        """
+        before = self.metrics.skipped
+        line, stops = self.metrics.settle(done)
+        self.group.finished(done.step)
+        self._asked_to_stop |= stops
+        if self.metrics.skipped > before:
+            of = f"{before + 1} of at most {self.config.skip_bad_steps}"
+            blame = f"; {self.suspects.of_state(done.step, state)}" if state else ""
+            if self.group.first:
+                log.warning("step %d is skipped, %s: loss or gradient is not finite%s", done.step, of, blame)
+        if line:
+            self.evaluations.score(line)
 
     @property
     def _stopping(self) -> bool:

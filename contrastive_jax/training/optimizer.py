@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from contrastive_jax.errors import InputError
@@ -21,47 +22,80 @@ DECAYS = ("cosine", "linear", "constant")
 class Optimizer(ABC):
     """What all have in common: a linear warm-up, then a rate that falls until the last step.
 
-    learning_rate: at the end of the warm-up; warmup: the share of all steps that it takes, 0 to 1; decay: how
-    the rate falls, `cosine` or `linear`, or `constant`; final: the rate that it falls to; clip: the largest
-    norm of the whole gradient, None for none. Biases, norms, scales and single vectors have no weight decay.
+    learning_rate: at the end of the warm-up; warmup: the share that it takes, 0 to 1, of the steps that the
+    run begins with, or warmup_steps of them; decay: how the rate falls, `cosine` or `linear`, or `constant`;
+    cooldown: the share of all steps at the end, or cooldown_steps of them, in which a constant rate falls
+    after all, by 1 - sqrt(t), t from 0 to 1; final: the rate that it falls to; clip: the largest norm of the
+    whole gradient, None for none. Biases, norms, scales and single vectors have no weight decay.
+
+    Sources of the cool-down: Hu et al. 2024, arXiv 2404.06395; Hägele et al. 2024, arXiv 2405.18392.
     """
 
     learning_rate: float = 1e-3
     warmup: float = 0.1
+    warmup_steps: int | None = None
     decay: str = "cosine"
+    cooldown: float = 0.0
+    cooldown_steps: int | None = None
     final: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = None
 
     def __post_init__(self):
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"warmup={self.warmup}: give the share of all steps, from 0 to 1")
+        for name in ("warmup", "cooldown"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(
+                    f"{name}={getattr(self, name)}: give the share of all steps, from 0 to 1, or {name}_steps"
+                )
         if self.decay not in DECAYS:
             raise InputError(f"decay={self.decay!r}: give one of {', '.join(DECAYS)}")
         _check(self, "a positive number", lambda x: x > 0, "learning_rate", "eps", "trust_coefficient")
-        _check(self, "0 or more", lambda x: x >= 0, "weight_decay", "final")
+        _check(self, "0 or more", lambda x: x >= 0, "weight_decay", "final", "warmup_steps", "cooldown_steps")
         if self.final > self.learning_rate:
             raise InputError(f"final={self.final} is over learning_rate={self.learning_rate}: lower it")
-        if self.final and self.decay == "constant":
-            raise InputError(f"final={self.final}, and decay='constant' does not fall: give another decay")
+        cooldown = self.cooldown or self.cooldown_steps
+        if cooldown and self.decay != "constant":
+            raise InputError(f"cooldown={cooldown} wants decay='constant', and decay={self.decay!r} falls")
+        if self.final and self.decay == "constant" and not cooldown:
+            raise InputError(
+                f"final={self.final}, and decay='constant' does not fall: give a cooldown or another decay"
+            )
         _check(self, "a number in [0, 1)", lambda x: 0 <= x < 1, "momentum", "b1", "b2")
         if self.clip is not None and self.clip <= 0:
             raise InputError(f"clip={self.clip}: give a positive number, or None")
 
-    def schedule(self, steps: int) -> optax.Schedule:
-        """The learning rate of each step, 0 to steps - 1."""
+    def schedule(self, steps: int, begun_with: int | None = None) -> optax.Schedule:
+        """The learning rate of each step, 0 to steps - 1.
+
+        begun_with: the steps that the run was to have at its first start, by default the same: more steps do
+        not move the warm-up.
+        """
         steps = max(steps, 1)
-        up = min(round(self.warmup * steps), steps - 1)
+        share = round(self.warmup * (begun_with or steps))
+        up = min(share if self.warmup_steps is None else self.warmup_steps, steps - 1)
         if self.decay == "cosine":
             return optax.warmup_cosine_decay_schedule(0.0, self.learning_rate, up, steps, self.final)
-        end = self.learning_rate if self.decay == "constant" else self.final
-        after = optax.linear_schedule(self.learning_rate, end, steps - up)
+        if self.decay == "constant":
+            share = round(self.cooldown * steps)
+            down = min(share if self.cooldown_steps is None else self.cooldown_steps, steps - up)
+            after = self._cooling(steps - up, down)
+        else:
+            after = optax.linear_schedule(self.learning_rate, self.final, steps - up)
         return optax.join_schedules([optax.linear_schedule(0.0, self.learning_rate, max(up, 1)), after], [up])
 
-    def transformation(self, steps: int, decays: PyTree) -> optax.GradientTransformation:
-        """decays: the tree of parameters with a bool each, see `decaying`."""
+    def _cooling(self, steps: int, down: int) -> optax.Schedule:
+        def rate(step):
+            part = jnp.clip((step - (steps - down)) / max(down, 1), 0, 1)
+            return self.learning_rate - (self.learning_rate - self.final) * jnp.sqrt(part)
+
+        return rate if down else optax.constant_schedule(self.learning_rate)
+
+    def transformation(
+        self, steps: int, decays: PyTree, begun_with: int | None = None
+    ) -> optax.GradientTransformation:
+        """decays: the tree of parameters with a bool each, see `decaying`; the others as in `schedule`."""
         clip = optax.identity() if self.clip is None else optax.clip_by_global_norm(self.clip)
-        return optax.chain(clip, self.update(self.schedule(steps), decays))
+        return optax.chain(clip, self.update(self.schedule(steps, begun_with), decays))
 
     @abstractmethod
     def update(self, rate: optax.Schedule, decays: PyTree) -> optax.GradientTransformation:

@@ -40,7 +40,7 @@ from contrastive_jax.training.pieces import (
     whole_gradient,
 )
 from contrastive_jax.training.state import TrainState
-from contrastive_jax.training.step import Found, encode_branches, model_of, updated
+from contrastive_jax.training.step import Found, encode_branches, model_of, unless_bad, updated
 from contrastive_jax.training.trainable import EVERYTHING, Trainable
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ class OutOfCore:
         state: TrainState,
         trainable: Trainable = EVERYTHING,
         steps: int = 1,
+        skip_bad: bool = False,
     ) -> None:
-        """state: its structure, shapes and shardings; steps: of the whole run."""
+        """state: its structure, shapes and shardings; steps: of the whole run; skip_bad: see `unless_bad`."""
         self.graph, self.losses, self.optimizer, self.mesh, self.cut = graph, losses, optimizer, mesh, cut
-        self.trainable, self.steps = trainable, steps
+        self.trainable, self.steps, self.skip_bad = trainable, steps, skip_bad
         kept, pulled = self.structures(model_of(state))
         shardings = functools.partial(jax.tree.map, lambda x: x.sharding)
         self.empty = jax.jit(
@@ -165,7 +166,8 @@ class OutOfCore:
             "embedding_drift": pulled.drift.max(),
         }
         parts = self.graph, self.losses, self.optimizer
-        return updated(*parts, state, gradients, found, self.trainable, self.steps), metrics
+        new = updated(*parts, state, gradients, found, self.trainable, self.steps)
+        return unless_bad(new, state, metrics) if self.skip_bad else new, metrics
 
     def using(self, compiled: Mapping[str, Compiled]) -> OutOfCore:
         """The same step with these programs, by name, in place of its own."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from contrastive_jax.evaluation.contact_sheet import contact_sheet
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.workdir import replace_file
+
+log = logging.getLogger(__name__)
 
 _DRAWN = re.compile(r"/(R@\d+|nDCG@\d+|MRR|MRR@\d+|spearman|accuracy|balanced_accuracy|\w+_score)$")
 _MOST = 24
@@ -32,11 +36,11 @@ def write_report(
 ) -> None:
     """`curves.png` from the lines of metrics, and `retrieval.png` of the first retrieval evaluator.
 
-    Every process embeds; the one that is to `write` draws.
+    Every process embeds; the one that is to `write` draws. A picture that cannot be drawn is named in the
+    log: it must not keep a run from its end.
     """
     if write:
-        folder.mkdir(exist_ok=True)
-        _save(curves(lines), folder / "curves.png")
+        _draw(lambda: curves(lines), folder / "curves.png")
     evaluation = experiment.config.evaluation
     evaluators = evaluation.evaluators if evaluation else {}
     name = next((n for n, evaluator in evaluators.items() if isinstance(evaluator, Retrieval)), None)
@@ -44,9 +48,12 @@ def write_report(
         return
     with jax.set_mesh(experiment.mesh):
         embed = Embedder(experiment.graph, views, params, experiment.mesh, evaluation.batch_size)
-        sheet = contact_sheet(evaluators[name], embed, experiment.evaluator_sources(name)[0])
+        source = experiment.evaluator_sources(name)[0]
+        draw = functools.partial(contact_sheet, evaluators[name], embed, source)
         if write:
-            _save(sheet, folder / "retrieval.png")
+            _draw(draw, folder / "retrieval.png")
+        else:
+            draw()
 
 
 def curves(lines: Sequence[dict[str, float]]) -> Figure:
@@ -92,7 +99,12 @@ def _styles(names: Sequence[str]) -> list[dict[str, str]]:
     return [{"color": colours[name], "linestyle": ("-", "--", ":")[min(n, 2)]} for name, n in zip(last, seen)]
 
 
-def _save(figure: Figure, path: Path) -> None:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    replace_file(path, content.getvalue())
+def _draw(picture: Callable[[], Figure], path: Path) -> None:
+    try:
+        content = io.BytesIO()
+        picture().savefig(content, format="png", dpi=150)
+        path.parent.mkdir(exist_ok=True)
+        replace_file(path, content.getvalue())
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"[:200]
+        log.warning("%s is not drawn: %s", path, *told.splitlines()[:1])

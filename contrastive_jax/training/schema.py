@@ -17,9 +17,10 @@ from contrastive_jax.training.lora import Adapter
 @dataclass(frozen=True)
 class Data:
     """source: a name or kind:path; workers: processes that read ahead (0: a thread), prefetch batches
-    each; broken_share: the share of records that may be unreadable before the run stops; stall_seconds: the
-    longest wait for a batch; order: the version of the samplers' orders, 1 or 2 (None: that of the work
-    directory's run, in a new one 2)."""
+    each; skip: keys (a number: places in the source) of records that are not trained on; broken_share: the
+    share of records that may be unreadable before the run stops; stall_seconds: the longest wait for a
+    batch; order: the version of the samplers' orders, 1 or 2 (None: that of the work directory's run, in a
+    new one 2)."""
 
     source: str
     views: Annotated[dict, Named(Kind(views.KINDS))]
@@ -27,6 +28,7 @@ class Data:
     tokenizer: Annotated[dict, Kind(tokenizers.KINDS)] | None = None
     workers: int = 0
     prefetch: int = 4
+    skip: tuple[str | int, ...] = ()
     broken_share: float = 0.01
     stall_seconds: float = 600.0
     order: int | None = None
@@ -72,7 +74,9 @@ class Config:
     device encodes at once (None: all of its share); mode: in_core, or out_of_core for a batch whose inputs
     do not fit, which is then read twice, a microbatch for every device at a time; init_from: weights that a
     new run starts from; frozen: patterns of the names of parameters that are not trained, as
-    encoders/image/*; lora: matrices that are trained through adapters of low rank."""
+    encoders/image/*; lora: matrices that are trained through adapters of low rank; skip_bad_steps: how many
+    steps of the run, in all, may be skipped because their loss or gradient is not finite (0: none, the run
+    stops at the first)."""
 
     steps: int
     batch_size: int
@@ -88,6 +92,7 @@ class Config:
     frozen: tuple[str, ...] = ()
     lora: Annotated[dict, Named(Adapter)] = field(default_factory=dict)
     seed: int = 0
+    skip_bad_steps: int = 0
     microbatch: int | None = None
     mode: str = "in_core"
     mesh: MeshShape = MeshShape()

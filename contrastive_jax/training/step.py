@@ -160,6 +160,16 @@ def updated(
     )
 
 
+def unless_bad(new: TrainState, old: TrainState, metrics: Mapping[str, Array]) -> TrainState:
+    """`new`; where the step's loss or gradient norm is not finite `old`, with the step counted."""
+    fine = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["gradient_norm"])
+    chosen = {
+        name: jax.tree.map(lambda a, b: jnp.where(fine, a, b), getattr(new, name), getattr(old, name))
+        for name in ("params", "opt_state", *BESIDE)
+    }
+    return new._replace(**chosen)
+
+
 def train_step(
     graph: Graph,
     losses: Mapping[str, ConfiguredLoss],
@@ -169,14 +179,17 @@ def train_step(
     batch: Mapping[str, Any],
     trainable: Trainable = EVERYTHING,
     steps: int = 1,
+    skip_bad: bool = False,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update; bind the first four arguments and it is `(state, batch) -> (state, metrics)`.
 
-    batch: {"views": {name: [B, ...]}, "fields": {name: [B]}}; steps: of the whole run, for schedules.
+    batch: {"views": {name: [B, ...]}, "fields": {name: [B]}}; steps: of the whole run, for schedules;
+    skip_bad: see `unless_bad`.
     Metrics are scalars, `loss` and `gradient_norm` (before clipping, of what is trained) among them; both are
     of the parameters before the update.
     """
     key = jax.random.fold_in(state.key, state.step)
     (value, found), gradient = gradients(graph, losses, model_of(state), batch, key, microbatch, trainable)
     metrics = found.metrics | {"loss": value, "gradient_norm": optax.tree.norm(gradient)}
-    return updated(graph, losses, optimizer, state, gradient, found, trainable, steps), metrics
+    new = updated(graph, losses, optimizer, state, gradient, found, trainable, steps)
+    return unless_bad(new, state, metrics) if skip_bad else new, metrics

@@ -17,10 +17,11 @@ from contrastive_jax.errors import CommandError, InputError, kind_of
 
 log = logging.getLogger(__name__)
 
-# These change how fast a run goes or what it writes, never what it learns.
+# These change how fast a run goes or what it writes, never what it learns; or let one go on that has to stop.
 FREE_KEYS = (
     *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
     *("data.workers", "data.prefetch", "data.stall_seconds"),
+    *("skip_bad_steps", "data.skip", "data.broken_share"),
 )
 DATA = "data.json"
 """The file that says what the data of a run are made of."""
@@ -77,6 +78,17 @@ def stored_config(path: str | os.PathLike[str]) -> dict[str, Any]:
     with contextlib.suppress(InputError):
         return _read_json(Path(path) / "config.json", "") or {}
     return {}
+
+
+def stored_steps(path: str | os.PathLike[str]) -> int | None:
+    """The steps that the run in the work directory `path` is to have so far; None where there is none.
+
+    Raises:
+      InputError: `config.json` is there and cannot be read.
+    """
+    stored = _read_json(Path(path) / "config.json", "put the run's own back or give another --workdir")
+    steps = (stored or {}).get("steps")
+    return steps if isinstance(steps, int) else None
 
 
 class WorkDirectory:

@@ -10,7 +10,8 @@ from small import experiment
 
 from contrastive_jax.data.glyphs import Glyphs
 from contrastive_jax.distributed.stopping import StopRequest
-from contrastive_jax.training.loop import NonFiniteLoss, Run, Stopped
+from contrastive_jax.training.loop import Run, Stopped
+from contrastive_jax.training.step_metrics import NonFiniteLoss
 
 
 @pytest.fixture(autouse=True)
