@@ -6,8 +6,11 @@ import re
 
 from contrastive_jax.errors import InputError
 
+STORES = ("s3", "gs")
+"""The stores that a run can live in."""
+
 # `s3:/x` too: taken for a local path, it would make a folder called `s3:`.
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?:/|:)")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):[/:]")
 
 
 def scheme(path: str) -> str | None:
@@ -20,8 +23,20 @@ def check_local(path: str) -> str:
     """The path itself, if it is local; InputError otherwise, before it becomes a folder called `s3:`."""
     if (kind := scheme(path)) is not None:
         raise InputError(
-            f"{_cut(path)} is an address ({kind}:) and this is written to and read from local folders only: "
-            f"give a local path, or ./{_cut(path)} for a folder that is called so"
+            f"{_cut(path)} is an address ({kind}:), and only a local path will do here: give one, "
+            f"or ./{_cut(path)} for a folder that is called so"
+        )
+    return path
+
+
+def check_place(path: str) -> str:
+    """The path itself, if it is local or of a store that a run can live in; InputError otherwise."""
+    kind = scheme(path)
+    if kind is not None and not re.match(rf"({'|'.join(STORES)})://[^/]", path):
+        known = " or ".join(f"{store}://bucket/folder" for store in STORES)
+        raise InputError(
+            f"{_cut(path)} is no address of a store that a run can live in: give {known}, a local path, "
+            f"or ./{_cut(path)} for a folder that is called so"
         )
     return path
 

@@ -15,6 +15,7 @@ import jaxlib
 from contrastive_jax import __version__
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.workdir import flatten
 
 _TOKEN = ".processes"
@@ -41,7 +42,7 @@ def check_same_run(group: Group, config: Mapping[str, Any]) -> None:
             raise InputError(f"{'; '.join(differing[:3])}{more}: start all processes alike")
 
 
-def check_same_folder(group: Group, path: Path) -> None:
+def check_same_folder(group: Group, path: Path | StorePath) -> None:
     """Raises InputError where `path` is not one folder that all processes see."""
     if group.count == 1:
         return

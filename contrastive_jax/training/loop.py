@@ -36,6 +36,7 @@ from contrastive_jax.training.pace import Pace
 from contrastive_jax.training.profiling import Profiler, Window
 from contrastive_jax.training.report import write_report
 from contrastive_jax.training.state import TrainState
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.trainable import size
 from contrastive_jax.training.workdir import write_json
 
@@ -60,7 +61,7 @@ class Run:
     def __init__(
         self,
         experiment: Experiment,
-        path: Path,
+        path: Path | StorePath,
         stop: StopRequest,
         group: Group = ALONE,
         clock: Clock | None = None,
@@ -77,10 +78,12 @@ class Run:
         self._out_of_core = self.config.mode == "out_of_core"
         self._asked_to_stop = False
         keep = self.config.checkpoint
-        self.checkpoints = Checkpoints(
-            path / "checkpoints", keep.every, keep.keep, keep.keep_every, keep.lowest, group=group
-        )
         self.journal = Journal(path, self.config.steps, self.config.logging.tensorboard, group)
+        self.checkpoints = Checkpoints(
+            *(path / "checkpoints", keep.every, keep.keep, keep.keep_every, keep.lowest),
+            group=group,
+            before=self.journal.flush,
+        )
         self.pace = Pace(experiment, self.clock)
         folder = path / "profile"
         self.profiler = Profiler(profile, folder / str(group.index) if group.count > 1 else folder)

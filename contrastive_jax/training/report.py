@@ -16,6 +16,7 @@ from contrastive_jax.evaluation import Retrieval
 from contrastive_jax.evaluation.contact_sheet import contact_sheet
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.experiment import Experiment
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.workdir import replace_file
 
 _DRAWN = re.compile(r"/(R@\d+|nDCG@\d+|MRR|MRR@\d+|spearman|accuracy|balanced_accuracy|\w+_score)$")
@@ -27,7 +28,7 @@ def write_report(
     views: Mapping,
     params: Any,
     lines: Sequence[dict],
-    folder: Path,
+    folder: Path | StorePath,
     write: bool = True,
 ) -> None:
     """`curves.png` from the lines of metrics, and `retrieval.png` of the first retrieval evaluator.
@@ -92,7 +93,7 @@ def _styles(names: Sequence[str]) -> list[dict[str, str]]:
     return [{"color": colours[name], "linestyle": ("-", "--", ":")[min(n, 2)]} for name, n in zip(last, seen)]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path | StorePath) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     replace_file(path, content.getvalue())

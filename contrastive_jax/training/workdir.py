@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.training.stores.lock import StoreLock
+from contrastive_jax.training.stores.paths import StorePath, place
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path | StorePath, content: bytes) -> None:
     """Writes `content` to `path` so that, whenever the process dies, the old or the new is there, whole."""
+    if isinstance(path, StorePath):
+        path.write_bytes(content)
+        return
     temporary = path.with_name(f".{path.name}.partial")
     with open(temporary, "wb") as file:
         file.write(content)
@@ -42,25 +47,25 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+def write_json(path: str | os.PathLike[str] | StorePath, obj: Any) -> None:
     """Writes `obj` as sorted, indented JSON, atomically; NaN and infinities are a ValueError."""
     text = json.dumps(obj, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    replace_file(Path(path), (text + "\n").encode())
+    replace_file(place(path), (text + "\n").encode())
 
 
-def finished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+def finished(path: str | os.PathLike[str] | StorePath) -> dict[str, Any] | None:
     """The content of `result.json` in the work directory `path`: None until its run has ended.
 
     Raises:
       InputError: `result.json` is there and cannot be read.
     """
-    return _read_json(Path(path) / "result.json", "delete it and run the same command again")
+    return _read_json(place(path) / "result.json", "delete it and run the same command again")
 
 
 class WorkDirectory:
     """An open work directory; made by `open_workdir`, and locked until `close` or the process's death."""
 
-    def __init__(self, path: Path, lock: IO[bytes]) -> None:
+    def __init__(self, path: Path | StorePath, lock: IO[bytes] | StoreLock) -> None:
         self.path = path
         self._lock = lock
 
@@ -76,7 +81,7 @@ class WorkDirectory:
 
 
 def open_workdir(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | StorePath,
     config: dict[str, Any],
     extend: bool = False,
     completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored,
@@ -96,10 +101,11 @@ def open_workdir(
         come since, at their defaults.
 
     Raises:
+      StoreFault: the store that it is in does not answer.
       InputError: the folder cannot be written, belongs to something else, is in use by another
         process, has a damaged `config.json`, or holds another config (each differing key is named).
     """
-    path = Path(path)
+    path = place(path)
     config = json.loads(json.dumps(config))
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -117,13 +123,16 @@ def open_workdir(
             lock.close()
             raise
     except OSError as error:
+        what = "folder" if isinstance(path, Path) else "bucket that is there"
         raise InputError(
-            f"--workdir {path} cannot be used: {error.strerror or error}; give a folder that can be written"
+            f"--workdir {path} cannot be used: {error.strerror or error}; give a {what} that can be written"
         ) from error
     return WorkDirectory(path, lock)
 
 
-def _lock(path: Path) -> IO[bytes]:
+def _lock(path: Path | StorePath) -> IO[bytes] | StoreLock:
+    if isinstance(path, StorePath):
+        return StoreLock(path)
     lock = open(path / ".lock", "ab")  # noqa: SIM115 (held open on purpose)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,7 +146,7 @@ def _lock(path: Path) -> IO[bytes]:
     return lock
 
 
-def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
+def _read_json(file: Path | StorePath, advice: str) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
@@ -149,7 +158,7 @@ def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
     return content
 
 
-def _settle(path: Path, config: dict[str, Any], extend: bool, completed: Callable) -> None:
+def _settle(path: Path | StorePath, config: dict[str, Any], extend: bool, completed: Callable) -> None:
     """Compares the config with the folder's, refuses what must not differ, and records the rest."""
     file = path / "config.json"
     stored = _read_json(file, "put the run's own config.json back or give another --workdir")
@@ -174,13 +183,14 @@ def _settle(path: Path, config: dict[str, Any], extend: bool, completed: Callabl
         _check_steps(path, here.get("steps"), there.get("steps"), extend)
         # First this, then the config: a kill in between must not leave an unfinished run as finished.
         (path / "result.json").unlink(missing_ok=True)
-        sync_folder(path)
+        if isinstance(path, Path):
+            sync_folder(path)
     if differing:
         log.info("%s goes on with other values: %s", path, "; ".join(differing.values()))
         write_json(file, config)
 
 
-def _check_steps(path: Path, here: Any, there: Any, extend: bool) -> None:
+def _check_steps(path: Path | StorePath, here: Any, there: Any, extend: bool) -> None:
     if not isinstance(here, int) or not isinstance(there, int) or here < there:
         raise InputError(f"--workdir {path} holds a run of steps: {there}, not {here}: give {there} or more")
     if not extend:

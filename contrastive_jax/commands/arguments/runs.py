@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contrastive_jax.commands.arguments.parser import CONFIG, Parser, add_checkpoint, local, whole
+from contrastive_jax.commands.arguments.parser import CONFIG, Parser, add_checkpoint, place, whole
 
 
 def train(command: Parser) -> None:
@@ -16,7 +16,7 @@ def train(command: Parser) -> None:
     command.add_argument(
         "--workdir",
         required=True,
-        type=local,
+        type=place,
         metavar="DIR",
         help="where the run lives; resumed if it has begun",
     )
