@@ -51,11 +51,11 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     from contrastive_jax.training.loop import Run
     from contrastive_jax.training.program_cache import kept_programs, programs_folder
     from contrastive_jax.training.stores.paths import place
-    from contrastive_jax.training.workdir import finished
+    from contrastive_jax.training.workdir import begun, finished
 
     check_same_run(group, stored)
     experiment, path = Experiment(config), place(options.workdir)
-    if group.tell(not (path / "config.json").exists()):
+    if group.tell(not begun(path)):
         # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
         experiment.check_data()
         experiment.find_starts(group)

@@ -123,11 +123,22 @@ def open_workdir(
             lock.close()
             raise
     except OSError as error:
-        what = "folder" if isinstance(path, Path) else "bucket that is there"
-        raise InputError(
-            f"--workdir {path} cannot be used: {error.strerror or error}; give a {what} that can be written"
-        ) from error
+        raise _unusable(path, error) from error
     return WorkDirectory(path, lock)
+
+
+def begun(path: Path | StorePath) -> bool:
+    """Whether there is a run in a folder; InputError where it cannot be looked into."""
+    try:
+        return (path / "config.json").exists()
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path | StorePath, error: OSError) -> InputError:
+    what = "folder that" if isinstance(path, Path) else "bucket that is there and"
+    reason = error.strerror or error
+    return InputError(f"--workdir {path} cannot be used: {reason}; give a {what} can be written")
 
 
 def _lock(path: Path | StorePath) -> IO[bytes] | StoreLock:

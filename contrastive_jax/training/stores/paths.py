@@ -15,7 +15,6 @@ from contrastive_jax.addresses import check_place, scheme
 from contrastive_jax.errors import CommandError, InputError
 
 _PIECE = 1 << 24  # bytes read at a time
-_REFUSED = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 
 
 class StoreFault(CommandError):  # noqa: N818
@@ -41,8 +40,8 @@ class StorePath:
 
     Raises (every method that asks the store):
       FileNotFoundError: no such object, or no such bucket.
-      PermissionError: the store refuses, or there are no credentials.
-      StoreFault: the store does not answer, or with another error.
+      PermissionError: the store refuses.
+      StoreFault: the store does not answer, or with another error; or there are no credentials (yet).
       InputError: its library is not installed.
     """
 
@@ -199,8 +198,8 @@ class StorePath:
             raise
         except Exception as error:  # every store has errors of its own
             kind, reason = type(error).__name__, " ".join(str(error).split())[:200]
-            if kind in _REFUSED or reason.startswith("Forbidden"):
-                raise PermissionError(f"{reason} ({kind})") from error
+            if reason.startswith("Forbidden"):  # of gcsfs; s3fs has a PermissionError
+                raise PermissionError(reason) from error
             if kind == "ParamValidationError":
                 raise FileNotFoundError(reason) from error
             raise StoreFault(f"{self}: {kind}: {reason}") from error
