@@ -75,28 +75,25 @@ class Group:
         except RuntimeError as error:
             raise ProcessLost(f"{self._names([0])} was not heard of for {seconds:.0f} s") from error
 
-    def collect(self, value: Any, name: str, seconds: float = _LONGEST_WAIT) -> list[Any]:
-        """The JSON values of all processes, in process 0; nothing in the others, which do not wait.
+    def collect(self, value: Any, name: str) -> list[Any]:
+        """The JSON values of all processes, in process 0; none in the others.
 
         For threads beside the main one: `name`, used once, stands for the order of calls.
 
         Raises:
-          ProcessLost: some process did not come within the time.
+          ProcessLost: as `barrier` does.
         """
         if self.count == 1:
             return [value]
         folder = f"contrastive_jax/collected/{name}"
+        client().key_value_set(f"{folder}/{self.index}", json.dumps(value))
+        self.barrier(f"{name} is collected")
         if not self.first:
-            client().key_value_set(f"{folder}/{self.index}", json.dumps(value))
             return []
-        found = [value]
-        for index in range(1, self.count):
-            key = f"{folder}/{index}"
-            try:
-                found.append(json.loads(client().blocking_key_value_get(key, int(seconds * 1000))))
-            except RuntimeError as error:
-                raise ProcessLost(f"{self._names([index])} was not heard of for {seconds:.0f} s") from error
-            client().key_value_delete(key)
+        # One by one: together they may be more than one message holds.
+        keys = [f"{folder}/{index}" for index in range(self.count)]
+        found = [json.loads(client().blocking_key_value_get(key, 60_000)) for key in keys]
+        client().key_value_delete(f"{folder}/")
         return found
 
     def _meeting(self) -> str:

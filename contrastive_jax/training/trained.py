@@ -83,7 +83,7 @@ def restore(path: Path | StorePath, experiment: Experiment, step: int | None = N
             path / "checkpoints", experiment.config.checkpoint.every, read_only=True
         ) as checkpoints:
             restored = checkpoints.restore(wanted, step, partial=True)
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         raise CommandError(str(error)) from error
     if restored is None:
         raise InputError(f"--workdir {path}: no checkpoint yet; train first")

@@ -72,6 +72,10 @@ class StorePath:
         return self.key.rpartition("/")[2]
 
     @property
+    def parent(self) -> StorePath:
+        return StorePath(f"{self.kind}://{self.key.rpartition('/')[0]}")
+
+    @property
     def bucket(self) -> str:
         return self.key.partition("/")[0]
 
