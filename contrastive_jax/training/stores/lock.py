@@ -63,8 +63,9 @@ class StoreLock:
             try:
                 self._object.create(self._content())
             except FileExistsError:
-                self._remove_if_left()
-                continue
+                if self._holder() != self._owner["owner"]:  # it is ours where only the answer was lost
+                    self._remove_if_left()
+                    continue
             break
         try:
             self._object.create(self._content())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,13 @@ from typing import Any
 from contrastive_jax.addresses import check_place, scheme
 from contrastive_jax.errors import CommandError, InputError
 
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0
+"""So long a store that does not answer is asked again, beside what its library does."""
+
 _PIECE = 1 << 24  # bytes read at a time
+_LASTING = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 
 
 class StoreFault(CommandError):  # noqa: N818
@@ -87,16 +95,14 @@ class StorePath:
     def exists(self) -> bool:
         """Whether there is such an object, or one below."""
         try:
-            with self._asking() as system:
-                system.info(self.key)
+            self._ask(lambda system: system.info(self.key))
         except FileNotFoundError:
             return False
         return True
 
     def is_file(self) -> bool:
         try:
-            with self._asking() as system:
-                return system.info(self.key)["type"] == "file"
+            return self._ask(lambda system: system.info(self.key))["type"] == "file"
         except FileNotFoundError:
             return False
 
@@ -115,16 +121,14 @@ class StorePath:
     def files(self) -> dict[str, int]:
         """{name below this folder: size in bytes} of all objects, at any depth."""
         try:
-            with self._asking() as system:
-                found = system.find(self.key, detail=True)
+            found = self._ask(lambda system: system.find(self.key, detail=True))
         except FileNotFoundError:
             return {}
         start = len(self.key) + 1
         return {name[start:]: of["size"] for name, of in found.items() if len(name) > start}
 
     def read_bytes(self) -> bytes:
-        with self._asking() as system:
-            return system.cat_file(self.key)
+        return self._ask(lambda system: system.cat_file(self.key))
 
     def read_text(self, encoding: str = "utf-8") -> str:
         return self.read_bytes().decode(encoding)
@@ -132,40 +136,42 @@ class StorePath:
     def digest(self) -> tuple[int, str]:
         """(size, SHA-256) of what is read, in pieces."""
         found, size = hashlib.sha256(), 0
-        with self._asking() as system:
-            total = system.info(self.key)["size"]
-            while size < total:
-                piece = system.cat_file(self.key, start=size, end=min(size + _PIECE, total))
-                found.update(piece)
-                size += len(piece)
-                if not piece:
-                    break
+        total = self._ask(lambda system: system.info(self.key))["size"]
+        while size < total:
+            part = {"start": size, "end": min(size + _PIECE, total)}
+            piece = self._ask(lambda system, part=part: system.cat_file(self.key, **part))
+            found.update(piece)
+            size += len(piece)
+            if not piece:
+                break
         return size, found.hexdigest()
 
     def write_bytes(self, content: bytes) -> None:
-        with self._asking() as system:
-            system.pipe_file(self.key, content)
+        self._ask(lambda system: system.pipe_file(self.key, content))
 
     def write_text(self, text: str, encoding: str = "utf-8") -> None:
         self.write_bytes(text.encode(encoding))
 
     def create(self, content: bytes) -> None:
         """Writes an object that is not there yet; FileExistsError where one is, if the store knows that."""
-        with self._asking() as system:
-            system.pipe_file(self.key, content, mode="create")
+        try:
+            self._ask(lambda system: system.pipe_file(self.key, content, mode="create"))
+        except StoreFault as error:
+            if "implemented" not in str(error):
+                raise
+            self.write_bytes(content)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            with self._asking() as system:
-                system.rm_file(self.key)
+            self._ask(lambda system: system.rm_file(self.key))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def remove_tree(self) -> None:
         """Removes every object below."""
-        with contextlib.suppress(FileNotFoundError), self._asking() as system:
-            system.rm(self.key, recursive=True)
+        with contextlib.suppress(FileNotFoundError):
+            self._ask(lambda system: system.rm(self.key, recursive=True))
 
     def mkdir(self, *_: Any, **__: Any) -> None:
         """Nothing: a folder is there when an object below it is."""
@@ -178,35 +184,43 @@ class StorePath:
         found = {"driver": "s3", "bucket": self.bucket, "path": path}
         if "AWS_ACCESS_KEY_ID" in os.environ:  # its chain of other places to look says which are not there
             found["aws_credentials"] = {"type": "environment"}
-        with self._asking() as system:
-            system.connect()
-            client = system.s3.meta
+        client = self._ask(lambda system: system.connect() and system.s3.meta)
         if "amazonaws.com" not in client.endpoint_url:
             found |= {"endpoint": client.endpoint_url, "aws_region": client.region_name or "us-east-1"}
         return found
 
     def _children(self) -> list[str]:
         try:
-            with self._asking() as system:
-                found = system.ls(self.key, detail=False)
+            found = self._ask(lambda system: system.ls(self.key, detail=False))
         except FileNotFoundError:
             return []
         names = (name.rstrip("/").rpartition("/")[2] for name in found if name.rstrip("/") != self.key)
         return sorted(names)
 
-    @contextlib.contextmanager
-    def _asking(self) -> Iterator[Any]:
-        try:
-            yield self.system
-        except (FileNotFoundError, PermissionError, FileExistsError, InputError, MemoryError, StoreFault):
-            raise
-        except Exception as error:  # every store has errors of its own
-            kind, reason = type(error).__name__, " ".join(str(error).split())[:200]
-            if reason.startswith("Forbidden"):  # of gcsfs; s3fs has a PermissionError
-                raise PermissionError(reason) from error
-            if kind == "ParamValidationError":
-                raise FileNotFoundError(reason) from error
-            raise StoreFault(f"{self}: {kind}: {reason}") from error
+    def _ask(self, question: Callable[[Any], Any]) -> Any:
+        """What the file system answers; a fault is tried again for a while."""
+        until, pause, told = time.monotonic() + RETRY_SECONDS, 0.5, False
+        while True:
+            try:
+                return question(self.system)
+            except (FileNotFoundError, PermissionError, FileExistsError, InputError, MemoryError):
+                raise
+            except (TypeError, AttributeError, NameError):  # ours, and no fault of a store
+                raise
+            except Exception as error:  # every store has errors of its own
+                kind, reason = type(error).__name__, " ".join(str(error).split())[:200]
+                if reason.startswith("Forbidden"):  # of gcsfs; s3fs has a PermissionError
+                    raise PermissionError(reason) from error
+                if kind == "ParamValidationError":
+                    raise FileNotFoundError(reason) from error
+                fault = StoreFault(f"{self}: {kind}: {reason}")
+                if kind in _LASTING or "implemented" in reason or time.monotonic() + pause > until:
+                    raise fault from error
+                if not told:
+                    log.warning("%s; trying again for %.0f s", fault, RETRY_SECONDS)
+            told = True
+            time.sleep(pause)
+            pause = min(2 * pause, 8.0)
 
 
 @functools.cache

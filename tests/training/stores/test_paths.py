@@ -6,6 +6,7 @@ import fsspec
 import pytest
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.training.stores import paths
 from contrastive_jax.training.stores.paths import StoreFault, StorePath, place
 
 
@@ -71,5 +72,40 @@ def test_a_server_that_is_not_there_is_a_fault(run_in_bucket, monkeypatch):
     monkeypatch.setattr(nobody, "retries", 1)
     with monkeypatch.context() as patch:
         patch.setattr(StorePath, "system", nobody)
+        patch.setattr(paths, "RETRY_SECONDS", 0)
         with pytest.raises(StoreFault, match=r"s3://bucket/.*: EndpointConnectionError"):
             (run_in_bucket / "config.json").read_bytes()
+
+
+def test_a_fault_that_passes_is_not_seen(run_in_bucket, monkeypatch, caplog):
+    real, asked = run_in_bucket.system, []
+
+    class Shaky:
+        def cat_file(self, key):
+            asked.append(key)
+            if len(asked) < 3:
+                raise RuntimeError("SlowDown")
+            return real.cat_file(key)
+
+    (run_in_bucket / "x").write_bytes(b"1")
+    with monkeypatch.context() as patch:
+        patch.setattr(StorePath, "system", Shaky())
+        patch.setattr(paths.time, "sleep", lambda seconds: None)
+        assert (run_in_bucket / "x").read_bytes() == b"1"
+    assert caplog.text.count("RuntimeError: SlowDown; trying again for 60 s") == 1
+
+
+def test_a_store_that_knows_no_conditions_just_writes(run_in_bucket, monkeypatch):
+    real = run_in_bucket.system
+
+    class Plain:
+        def pipe_file(self, key, content, mode="overwrite"):
+            if mode == "create":
+                raise OSError("A header you provided implies functionality that is not implemented")
+            real.pipe_file(key, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StorePath, "system", Plain())
+        (run_in_bucket / "x").create(b"1")
+        (run_in_bucket / "x").create(b"2")
+    assert (run_in_bucket / "x").read_bytes() == b"2"
