@@ -2,6 +2,7 @@
 
 import gc
 import os
+import uuid
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -38,6 +39,49 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data folder at {folder} (set CONTRASTIVE_JAX_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def store_endpoint():
+    """The address of a server on this machine that speaks S3, with conditional writes."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def store(store_endpoint):
+    """The environment by which anyone finds that server, and in it a bucket called `bucket`."""
+    import boto3
+
+    found = {
+        "AWS_ENDPOINT_URL": store_endpoint,
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in found.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="bucket")
+    return found
+
+
+@pytest.fixture
+def run_in_bucket(store, monkeypatch):
+    """The address of a folder in that bucket, with nothing in it; the environment says where it is."""
+    for name, value in store.items():
+        monkeypatch.setenv(name, value)
+    from contrastive_jax.training.stores import paths
+
+    paths._system.cache_clear()
+    folder = paths.StorePath(f"s3://bucket/{uuid.uuid4().hex}")
+    yield folder
+    folder.remove_tree()
 
 
 def pytest_runtest_teardown(item, nextitem):

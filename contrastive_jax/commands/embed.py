@@ -54,9 +54,10 @@ def _embed(options, output: Path, stop) -> dict[str, Any]:
     from contrastive_jax.data.sources import open_source
     from contrastive_jax.evaluation.parts import put_together
     from contrastive_jax.training.fingerprint import fingerprint
+    from contrastive_jax.training.stores.paths import place
     from contrastive_jax.training.trained import open_experiment, restore
 
-    path = Path(options.workdir)
+    path = place(options.workdir)
     experiment = open_experiment(path)
     check_branch("--branch", options.branch, experiment)
     source = open_source(options.source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from contrastive_jax.commands.output import answer, reserved_stdout
 from contrastive_jax.errors import DONE, InputError
@@ -19,9 +18,10 @@ def run(options: argparse.Namespace) -> int:
 def _evaluate(options) -> dict:
     from contrastive_jax.configuration import nearest
     from contrastive_jax.training.evaluations import evaluate
+    from contrastive_jax.training.stores.paths import place
     from contrastive_jax.training.trained import open_experiment, restore
 
-    path = Path(options.workdir)
+    path = place(options.workdir)
     experiment = open_experiment(path)
     evaluators = experiment.config.evaluation.evaluators if experiment.config.evaluation else {}
     for name in options.evaluator or ():

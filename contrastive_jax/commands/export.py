@@ -12,6 +12,7 @@ from contrastive_jax.errors import DONE, CommandError
 
 if TYPE_CHECKING:
     from contrastive_jax.interop import Model, Vocabulary
+    from contrastive_jax.training.stores.paths import StorePath
     from contrastive_jax.training.trained import Trained
 
 
@@ -77,7 +78,7 @@ def _scale(trained: Trained, params: dict[str, Any]) -> dict[str, float]:
     return {}
 
 
-def _vocabulary(path: Path, views: dict[str, Any]) -> Vocabulary | None:
+def _vocabulary(path: Path | StorePath, views: dict[str, Any]) -> Vocabulary | None:
     """The tokenizer, if it is one of the `tokenizers` library, with its special tokens by name."""
     import tokenizers
 

@@ -21,10 +21,11 @@ def mine(options, stream: IO[str]) -> int:
     from contrastive_jax.evaluation.asking import choose_branches
     from contrastive_jax.evaluation.mining import Rule
     from contrastive_jax.evaluation.mining import mine as mined
+    from contrastive_jax.training.stores.paths import place
     from contrastive_jax.training.trained import open_experiment, restore
 
     rule = Rule.of(options.negatives, options.ranks, options.margin)
-    path, output = Path(options.workdir), _checked_output(Path(options.output))
+    path, output = place(options.workdir), _checked_output(Path(options.output))
     experiment = open_experiment(path)
     for flag, name in (("--queries", options.queries), ("--documents", options.documents)):
         if name is not None:

@@ -32,11 +32,12 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
     from contrastive_jax.evaluation.asking import choose_branches, picture_of
     from contrastive_jax.evaluation.embedding import Listed
+    from contrastive_jax.training.stores.paths import place
     from contrastive_jax.training.trained import open_experiment, restore
 
     if options.approximate and options.index is None:
         raise InputError("--approximate: give --index, a file that `contrastive-jax embed` wrote")
-    path = Path(options.workdir)
+    path = place(options.workdir)
     experiment = open_experiment(path)
     stored = _index(options)
     branch = options.branch or (stored and stored.metadata["branch"])

@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from contrastive_jax.commands.output import answer, reserved_stdout
 from contrastive_jax.errors import DONE, FAILED, STOPPED_EARLY, WRONG_INPUT, CommandError, InputError
@@ -67,16 +66,17 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     from contrastive_jax.training.agreement import check_same_folder, check_same_run
     from contrastive_jax.training.experiment import Experiment
     from contrastive_jax.training.loop import Run
-    from contrastive_jax.training.program_cache import kept_programs
+    from contrastive_jax.training.program_cache import kept_programs, programs_folder
     from contrastive_jax.training.provenance import Provenance
-    from contrastive_jax.training.workdir import finished, stored_steps
+    from contrastive_jax.training.stores.paths import place
+    from contrastive_jax.training.workdir import begun, finished, stored_steps
 
     check_same_run(group, stored)
-    path = Path(options.workdir)
+    path = place(options.workdir)
     config, stored = _in_order(config, stored, path, group)
     experiment = Experiment(config)
     data = Provenance(experiment, path, options.accept_changed_data)
-    if group.tell(not (path / "config.json").exists()):
+    if group.tell(not begun(path)):
         # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
         experiment.check_data()
         experiment.find_starts(group)
@@ -90,7 +90,7 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
                 data.agree(group)
                 if group.first:
                     data.note()
-                with kept_programs(path / "programs"):
+                with kept_programs(programs_folder(path)):
                     result = Run(experiment, path, stop, group, clock, profile, before)()
             elif group.first:
                 print(f"{path} is finished: {result['step']} steps", file=sys.stderr)
@@ -133,7 +133,7 @@ def _failing_together(group) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _workdir(path: Path, config, extend: bool, group, unchanged) -> Iterator[None]:
+def _workdir(path, config, extend: bool, group, unchanged) -> Iterator[None]:
     """The work directory, opened and held by process 0."""
     from contrastive_jax.training.workdir import open_workdir
 
@@ -196,6 +196,6 @@ def _place(options):
     return Place(*given.values())
 
 
-def _point_at(path: Path) -> None:
-    for picture in sorted((path / "report").glob("*.png")):
+def _point_at(path) -> None:
+    for picture in sorted((path / "report").glob("*.png"), key=str):
         print(f"see {picture}", file=sys.stderr)

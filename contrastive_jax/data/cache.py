@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from contrastive_jax.addresses import check_local
+from contrastive_jax.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,9 +25,16 @@ _STALE_SECONDS = 3600
 
 
 def folder() -> Path:
-    """The cache folder: $CONTRASTIVE_JAX_CACHE, or contrastive_jax in $XDG_CACHE_HOME or ~/.cache."""
+    """The cache folder: $CONTRASTIVE_JAX_CACHE, or contrastive_jax in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        InputError: an address of a store.
+    """
     if own := os.environ.get("CONTRASTIVE_JAX_CACHE"):
-        return Path(own)
+        try:
+            return Path(check_local(own))
+        except InputError as error:
+            raise InputError(f"CONTRASTIVE_JAX_CACHE: {error}") from error
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "contrastive_jax"
 
 

@@ -176,13 +176,16 @@ class Tokenizer:
         """
         return File(os.fspath(path)).train()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes JSON, at once or not at all: the `tokenizers` library's, or a sentencepiece model in it."""
+    def content(self) -> str:
+        """JSON: the `tokenizers` library's, or a sentencepiece model in it."""
         # Re-dumped with sorted keys: the library's order of the vocabulary is its own affair.
-        content = json.dumps(self._vocabulary.content(self._specials), ensure_ascii=False, sort_keys=True)
+        return json.dumps(self._vocabulary.content(self._specials), ensure_ascii=False, sort_keys=True)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes `content`, at once or not at all."""
         temporary = Path(f"{os.fspath(path)}.partial")
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(content)
+            file.write(self.content())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -91,6 +91,27 @@ class Group:
             wait_for(key, seconds, self.index, lambda: (f"{self._names([0])} has not been heard of", 1))
         )
 
+    def collect(self, value: Any, name: str) -> list[Any]:
+        """The JSON values of all processes, in process 0; none in the others.
+
+        For threads beside the main one: `name`, used once, stands for the order of calls.
+
+        Raises:
+          ProcessLost: as `barrier` does.
+        """
+        if self.count == 1:
+            return [value]
+        folder = f"contrastive_jax/collected/{name}"
+        client().key_value_set(f"{folder}/{self.index}", json.dumps(value))
+        self.barrier(f"{name} is collected")
+        if not self.first:
+            return []
+        # One by one: together they may be more than one message holds.
+        keys = [f"{folder}/{index}" for index in range(self.count)]
+        found = [json.loads(client().blocking_key_value_get(key, 60_000)) for key in keys]
+        client().key_value_delete(f"{folder}/")
+        return found
+
     def _meeting(self) -> str:
         self._meetings += 1
         return f"contrastive_jax/meeting/{self._meetings}"

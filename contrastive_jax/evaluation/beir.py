@@ -65,6 +65,8 @@ class Beir:
     def __post_init__(self):
         if self.depth < 1:
             raise InputError(f"depth={self.depth}: give a number of answers, 1 or more")
+        if self.run_file:
+            trec.check_run_file(self.run_file)
         trec.check_measures(self.measures, self.depth)
         lexical.check_baselines(self.baselines, self.fusion)
         check_fusion(self.fusion, self.weight)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from contrastive_jax.addresses import check_local
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.libraries import library
 from contrastive_jax.evaluation.rankings import Ranking
@@ -64,6 +65,14 @@ def run_of(ranking: Ranking, queries: Sequence[str], documents: Sequence[str]) -
         query: {documents[j]: float(s) for j, s in zip(answers, scores) if j >= 0}
         for query, answers, scores in zip(queries, ranking.answers.tolist(), ranking.scores.tolist())
     }
+
+
+def check_run_file(path: str) -> None:
+    """Raises InputError for an address of a store."""
+    try:
+        check_local(path)
+    except InputError as error:
+        raise InputError(f"run_file: {error}") from error
 
 
 def write_run(path: str | Path, run: Run, tag: str) -> None:

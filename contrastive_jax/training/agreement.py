@@ -18,6 +18,7 @@ from contrastive_jax import __version__
 from contrastive_jax.data.contents import Contents, as_json, difference, from_json
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.workdir import flatten
 
 _TOKEN = ".processes"
@@ -60,7 +61,7 @@ def check_same_data(group: Group, here: Mapping[str, Sequence[Contents]]) -> Non
         raise InputError(f"{found}: all processes need the same data")
 
 
-def check_same_folder(group: Group, path: Path) -> None:
+def check_same_folder(group: Group, path: Path | StorePath) -> None:
     """Raises InputError where `path` is not one folder that all processes see."""
     if group.count == 1:
         return

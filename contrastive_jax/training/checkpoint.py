@@ -13,41 +13,42 @@ import json
 import logging
 import math
 import os
-import shutil
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import structure
-from contrastive_jax.training.background_errors import told_once
-from contrastive_jax.training.manifest import CheckpointError, write_manifest
+from contrastive_jax.training.manifest import CheckpointError, digests
+from contrastive_jax.training.orbax_arrays import OrbaxArrays
 from contrastive_jax.training.retention import best, surplus
 from contrastive_jax.training.stored_steps import FORMAT, StoredSteps
-from contrastive_jax.training.workdir import sync_folder, write_json
+from contrastive_jax.training.stores.arrays import StoreArrays
+from contrastive_jax.training.stores.paths import StoreFault, StorePath, place
+from contrastive_jax.training.stores.steps import BucketSteps
+from contrastive_jax.training.workdir import write_json
 
 log = logging.getLogger(__name__)
-
-_LONGEST_WRITE = 86400  # seconds until Orbax gives up a process that writes; who is lost the group tells
 
 
 class Checkpoints:
     """The checkpoints of one run, in one folder.
 
     Args:
-      folder: made when it is not there.
+      folder: made when it is not there; in a store too.
       every: steps between two checkpoints, see `due`.
       keep: how many of the newest stay; None keeps all.
       keep_every: multiples of it stay as well.
       lowest: of the steps in `scores` the one with the lowest stays, not the one with the highest.
       read_only: for evaluation beside a running training: nothing in the folder is changed.
       group: the processes of the run, which all call `save` and `restore`, for the same steps.
+      before: called by `save` before a step can become visible.
 
     For the caller to fill: `scores`, a number for each step that has been measured; `extra`, JSON values
     that are kept beside every state that is saved.
@@ -58,31 +59,29 @@ class Checkpoints:
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        folder: str | os.PathLike[str] | StorePath,
         every: int,
         keep: int | None = 2,
         keep_every: int | None = None,
         lowest: bool = False,
         read_only: bool = False,
         group: Group = ALONE,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
         if every < 1:
             raise InputError(f"checkpoint.every is {every}: give a number of steps, 1 or more")
         if keep is not None and keep < 1:
             raise InputError(f"checkpoint.keep is {keep}: give 1 or more, or None to keep all")
-        self.folder = Path(folder).absolute()
+        self.folder = place(folder).absolute()
         self.every, self.keep, self.keep_every, self.lowest = every, keep, keep_every, lowest
-        self.read_only, self.group = read_only, group
-        self._stored = StoredSteps(self.folder, group)
+        self.read_only, self.group, self._before = read_only, group, before
         self.scores: dict[int, float] = {}
         self.extra: dict[str, Any] = {}
         self._saves = 0
         self._current: int | None = None
         self._pending: Future[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        handler = ocp.PyTreeCheckpointHandler(use_ocdbt=True)
-        self._orbax = ocp.AsyncCheckpointer(handler, timeout_secs=_LONGEST_WRITE)
-        told_once()
+        self._stored, self._arrays = _storage(self.folder, group)
         if not read_only and group.first:
             self._stored.prepare()
 
@@ -121,7 +120,7 @@ class Checkpoints:
         if self.read_only:
             raise ValueError("checkpoints opened with read_only=True cannot be saved")
         self.wait()
-        if self.group.tell(step == self._current and self._stored.path(step).is_dir()):
+        if self.group.tell(step == self._current and step in self.steps()):
             return
         self._saves += 1
         described = structure.describe(jax.eval_shape(lambda tree: tree, state))
@@ -132,50 +131,44 @@ class Checkpoints:
             for name, leaf in structure.named_leaves(state).items()
             if math.prod(jnp.shape(leaf))  # Orbax refuses arrays without elements
         }
+        name = f"checkpoint {step} ({self._saves})"
+        try:
+            self._before()
+            if self.group.first:
+                self._stored.begin(step)
+            self.group.barrier(name)
+            self._arrays.save(self._stored.path(step, "partial") / "state", arrays)
+        except (OSError, ValueError, StoreFault) as error:
+            raise self._not_written(step, error) from error
+        self._pending = self._thread.submit(self._commit, step, metadata, name)
+
+    def _commit(self, step: int, metadata: dict[str, Any], name: str) -> None:
         partial = self._stored.path(step, "partial")
         try:
-            if self.group.first:
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir(parents=True)
-            self.group.barrier(f"checkpoint {step} ({self._saves})")
-            self._orbax.save(partial / "state", args=ocp.args.PyTreeSave(arrays))
-        except (OSError, ValueError) as error:
-            raise self._not_written(step, error) from error
-        self._pending = self._thread.submit(self._commit, step, metadata)
-
-    def _commit(self, step: int, metadata: dict[str, Any]) -> None:
-        partial, final = self._stored.path(step, "partial"), self._stored.path(step)
-        try:
-            self._orbax.wait_until_finished()
+            self._arrays.wait_until_finished()
             self._current = step
+            if self.group.first:
+                write_json(partial / "metadata.json", metadata)
+            self.group.barrier(f"{name} is written")
+            own = digests(partial, self.group.index, self.group.count)
+            found = self.group.collect(own, name)
             if not self.group.first:
                 return
-            write_json(partial / "metadata.json", metadata)
-            write_manifest(partial)
-            if final.exists():
-                self._stored.hide(step, "removed")
-            os.rename(partial, final)
-            sync_folder(self.folder)
+            self._stored.publish(step, dict(ChainMap(*found)))
         except Exception as error:
             self._current = None
             raise self._not_written(step, error) from error
         try:
-            self._remove_surplus(step)
-        except OSError as error:
+            steps = [known for known in self.steps() if known <= step]
+            self._stored.remove(surplus(steps, self.keep, self.keep_every, self.scores, self.lowest))
+        except (OSError, StoreFault) as error:
             log.warning("old checkpoints in %s could not be removed: %s", self.folder, error)
-
-    def _remove_surplus(self, newest: int) -> None:
-        steps = [step for step in self.steps() if step <= newest]
-        for step in surplus(steps, self.keep, self.keep_every, self.scores, self.lowest):
-            self._stored.hide(step, "removed")
-        for entry in self.folder.glob(".*.removed"):
-            shutil.rmtree(entry)
 
     def _not_written(self, step: int, error: Exception) -> CheckpointError:
         if self.group.first:
             self._stored.abandon(step)
         full = "No space left on device" in str(error)
-        reason = "no space left on device" if full else (str(error).splitlines() or [repr(error)])[0]
+        reason = "no space left on device" if full else (str(error).splitlines() or [repr(error)])[0][:300]
         return CheckpointError(f"checkpoint {step} was not written in {self.folder}: {reason}")
 
     def wait(self) -> None:
@@ -195,7 +188,7 @@ class Checkpoints:
         finally:
             self._thread.shutdown()
             with contextlib.suppress(OSError, ValueError):  # of a save that has failed and been told
-                self._orbax.close()
+                self._arrays.close()
 
     def __enter__(self) -> Self:
         return self
@@ -249,12 +242,7 @@ class Checkpoints:
         wanted: the shapes that they have, and the types and shardings that they are to have.
         """
         full = {name: leaf for name, leaf in wanted.items() if math.prod(leaf.shape)}
-        placement = {
-            name: ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
-            for name, leaf in full.items()
-        }
-        given = ocp.args.PyTreeRestore(item=full, restore_args=placement, partial_restore=True)
-        arrays = self._orbax.restore(self._stored.path(step) / "state", args=given) if full else {}
+        arrays = self._arrays.restore(self._stored.path(step) / "state", full) if full else {}
         for name, leaf in wanted.items():
             if name not in full:
                 arrays[name] = jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding)
@@ -270,3 +258,10 @@ class Checkpoints:
         arrays = self.arrays(step, stored)
         leaves = [structure.original_form(arrays[name], leaf) for name, leaf in wanted.items()]
         return jax.tree.unflatten(jax.tree.structure(target), leaves)
+
+
+def _storage(folder: Path | StorePath, group: Group) -> tuple[StoredSteps, OrbaxArrays | StoreArrays]:
+    """Who knows the steps of a folder, and who writes and reads their arrays."""
+    if isinstance(folder, StorePath):
+        return BucketSteps(folder, group), StoreArrays(group.first)
+    return StoredSteps(folder, group), OrbaxArrays()

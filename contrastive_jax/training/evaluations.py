@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,16 @@ from contrastive_jax.data.captions import captions
 from contrastive_jax.data.tokenizers import Tokenizer
 from contrastive_jax.data.views.text import Text
 from contrastive_jax.distributed.processes import ALONE, Group
+from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.checks import check_tokenizer
 from contrastive_jax.training.experiment import Experiment
+from contrastive_jax.training.stores.paths import StorePath
+from contrastive_jax.training.workdir import replace_file
 
 
 def bind_tokenizer(
-    experiment: Experiment, path: Path, train: bool = False, group: Group = ALONE
+    experiment: Experiment, path: Path | StorePath, train: bool = False, group: Group = ALONE
 ) -> dict[str, Any]:
     """The views with the work directory's tokenizer; one that is not there yet is made with `train`.
 
@@ -34,11 +38,21 @@ def bind_tokenizer(
         fields = sorted({field for view in texts.values() if view.missing < 1 for field in view.fields})
         kind, seed = experiment.config.data.tokenizer, experiment.config.seed
         known = captions(experiment.source, fields, getattr(kind, "captions", 0), seed % 2**63)
-        kind.train(known).save(file)
+        replace_file(file, kind.train(known).content().encode())
     group.barrier("the tokenizer")
-    tokenizer = Tokenizer.load(file)
+    tokenizer = Tokenizer.load(file) if isinstance(file, Path) else _fetched(file)
     check_tokenizer(experiment.config, tokenizer)
     return {name: view.bind(tokenizer) if name in texts else view for name, view in views.items()}
+
+
+def _fetched(file: StorePath) -> Tokenizer:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / file.name
+        try:
+            copy.write_bytes(file.read_bytes())
+            return Tokenizer.load(copy)
+        except (OSError, InputError) as error:
+            raise InputError(f"{file}: {str(error).replace(str(copy), file.name)}") from error
 
 
 def evaluate(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 from contrastive_jax.distributed.processes import Group
+from contrastive_jax.errors import CommandError
+from contrastive_jax.training.stores.mirror import Mirror
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.writers import MetricsFile, Progress, TensorBoard
+
+log = logging.getLogger(__name__)
 
 
 class Journal:
     """`metrics.jsonl`, TensorBoard and the progress bar of one run; open inside a `with`."""
 
-    def __init__(self, path: Path, steps: int, tensorboard: bool, group: Group) -> None:
+    def __init__(self, path: Path | StorePath, steps: int, tensorboard: bool, group: Group) -> None:
+        self._mirror = None
+        if isinstance(path, StorePath):
+            self._mirror = Mirror(path, ("metrics.jsonl", "tensorboard"))
+            path = self._mirror.local
         self._metrics = MetricsFile(path / "metrics.jsonl")
         self._folder = path / "tensorboard" if tensorboard else None
         self._steps, self._group = steps, group
@@ -22,12 +32,15 @@ class Journal:
 
     def begin(self, start: int, resumed: bool) -> int:
         """Takes up the journal at step `start`; the last step that was noted before, at most lost since."""
+        if self._mirror and self._group.first:
+            self._mirror.fetch()
         lines = self.lines()
         if self._group.first:
             self._metrics.truncate_after(start)
             if self._folder:
                 self._tensorboard = TensorBoard(self._folder, start if resumed else None)
             self._progress = Progress(self._steps, start)
+            self.flush()
         return self._group.tell(max((line["step"] for line in lines), default=0))
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
@@ -37,12 +50,19 @@ class Journal:
             self._add(step, values)
             if self._progress:
                 self._progress.update(step, values)
+            if self._mirror:
+                self._mirror.push_now_and_then()
 
     def amend(self, step: int, values: Mapping[str, Any]) -> None:
         """More values for the line of a step."""
         if self._group.first:
             self._metrics.amend(step, dict(values))
             self._add(step, values)
+
+    def flush(self) -> None:
+        """Makes durable what has been written: on a disk it is already, a store gets it here."""
+        if self._mirror and self._group.first:
+            self._mirror.push()
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines; none in other processes than the first."""
@@ -55,8 +75,15 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *ended: object) -> None:
         if self._progress:
             self._progress.close()
         if self._tensorboard:
             self._tensorboard.close()
+        if ended[0] is None:
+            self.flush()
+            return
+        try:
+            self.flush()
+        except (OSError, CommandError) as error:  # of two faults the first one is told
+            log.warning("the last lines are lost: %s", error)

@@ -37,6 +37,7 @@ from contrastive_jax.training.profiling import Profiler, Window
 from contrastive_jax.training.report import write_report
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.step_metrics import Done, NonFiniteLoss, StepMetrics
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.suspects import Suspects
 from contrastive_jax.training.trainable import size
 from contrastive_jax.training.workdir import write_json
@@ -50,7 +51,7 @@ class Run:
     def __init__(
         self,
         experiment: Experiment,
-        path: Path,
+        path: Path | StorePath,
         stop: StopRequest,
         group: Group = ALONE,
         clock: Clock | None = None,
@@ -70,11 +71,13 @@ class Run:
         self._out_of_core = self.config.mode == "out_of_core"
         self._asked_to_stop = False
         keep = self.config.checkpoint
+        self.journal = Journal(path, self.config.steps, self.config.logging.tensorboard, group)
         self.checkpoints = Checkpoints(
-            path / "checkpoints", keep.every, keep.keep, keep.keep_every, keep.lowest, group=group
+            *(path / "checkpoints", keep.every, keep.keep, keep.keep_every, keep.lowest),
+            group=group,
+            before=self.journal.flush,
         )
         self.checkpoints.extra["steps"] = [self.config.steps]
-        self.journal = Journal(path, self.config.steps, self.config.logging.tensorboard, group)
         self.pace = Pace(experiment, self.clock)
         stored = self.checkpoints, self.journal
         self.evaluations = EvaluationSteps(

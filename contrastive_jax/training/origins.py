@@ -26,6 +26,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.training import lora
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import MANIFEST
+from contrastive_jax.training.stores.paths import StorePath, place
 from contrastive_jax.training.structure import named_leaves, part_of
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _PARAMS, _ADAPTERS = "params/", "lora/"
 
 def is_run(path: str) -> bool:
     """Whether a path is a work directory."""
-    return (Path(path) / "checkpoints").is_dir()
+    return (place(path) / "checkpoints").is_dir()
 
 
 class Run:
@@ -49,7 +50,7 @@ class Run:
     """
 
     def __init__(self, path: str, step: int | None, group: Group) -> None:
-        self._path = Path(path)
+        self._path = place(path)
         self._group = group
         with self._checkpoints() as checkpoints:
             found = checkpoints.described(step)
@@ -166,7 +167,7 @@ class Library:
         return {own: one(self._arrays[own], leaf) for own, leaf in wanted.items()}
 
 
-def config_of(path: Path) -> dict[str, Any]:
+def config_of(path: Path | StorePath) -> dict[str, Any]:
     """The config of a work directory as it is stored."""
     try:
         stored = json.loads((path / "config.json").read_bytes())

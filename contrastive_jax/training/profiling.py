@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import jax
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.training.stores.mirror import Mirror
+from contrastive_jax.training.stores.paths import StorePath
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +60,10 @@ class Profiler:
         folder: made when a trace is written. Processes of one host need one each.
     """
 
-    def __init__(self, window: Window | None, folder: str | os.PathLike[str]) -> None:
-        self.window, self.folder = window, os.fspath(folder)
+    def __init__(self, window: Window | None, folder: str | os.PathLike[str] | StorePath) -> None:
+        self.window, self.title = window, str(folder)
+        self._mirror = Mirror(folder, ("plugins",)) if window and isinstance(folder, StorePath) else None
+        self.folder = str(self._mirror.local) if self._mirror else self.title
         self._tracing = False
         self._annotation: jax.profiler.StepTraceAnnotation | None = None
 
@@ -110,10 +114,12 @@ class Profiler:
             self._tracing = False
             try:
                 jax.profiler.stop_trace()
-            except RuntimeError as error:  # no reason to end a run
-                log.warning("no trace in %s: %s", self.folder, str(error).splitlines()[0])
+                if self._mirror:
+                    self._mirror.push()
+            except (RuntimeError, OSError, CommandError) as error:  # no reason to end a run
+                log.warning("no trace in %s: %s", self.title, str(error).splitlines()[0])
             else:
-                log.info("traced into %s: tensorboard --logdir %s", self.folder, self.folder)
+                log.info("traced into %s: tensorboard --logdir %s", self.title, self.title)
 
     def _leave(self) -> None:
         if self._annotation is not None:

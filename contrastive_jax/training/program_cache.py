@@ -11,6 +11,9 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from contrastive_jax.data import cache
+from contrastive_jax.training.stores.paths import StorePath
+
 
 @contextmanager
 def kept_programs(folder: Path) -> Iterator[None]:
@@ -29,6 +32,11 @@ def kept_programs(folder: Path) -> Iterator[None]:
         yield
     finally:
         _use(None)
+
+
+def programs_folder(run: Path | StorePath) -> Path:
+    """Where a run keeps its programs: in its folder, or on this machine if that is in a store."""
+    return (run if isinstance(run, Path) else cache.folder()) / "programs"
 
 
 def host() -> str:

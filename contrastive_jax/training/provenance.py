@@ -11,6 +11,7 @@ from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.agreement import check_same_data
 from contrastive_jax.training.experiment import Experiment
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.workdir import DATA, read_data, write_json
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Provenance:
         accept: whether a run may go on with other training data than it began with.
     """
 
-    def __init__(self, experiment: Experiment, path: Path, accept: bool = False) -> None:
+    def __init__(self, experiment: Experiment, path: Path | StorePath, accept: bool = False) -> None:
         self._experiment, self._path, self._accept = experiment, path, accept
         self._agreed = False
 

@@ -18,6 +18,7 @@ from contrastive_jax.evaluation import Retrieval
 from contrastive_jax.evaluation.contact_sheet import contact_sheet
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.experiment import Experiment
+from contrastive_jax.training.stores.paths import StorePath
 from contrastive_jax.training.workdir import replace_file
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def write_report(
     views: Mapping,
     params: Any,
     lines: Sequence[dict],
-    folder: Path,
+    folder: Path | StorePath,
     write: bool = True,
 ) -> None:
     """`curves.png` from the lines of metrics, and `retrieval.png` of the first retrieval evaluator.
@@ -99,7 +100,7 @@ def _styles(names: Sequence[str]) -> list[dict[str, str]]:
     return [{"color": colours[name], "linestyle": ("-", "--", ":")[min(n, 2)]} for name, n in zip(last, seen)]
 
 
-def _draw(picture: Callable[[], Figure], path: Path) -> None:
+def _draw(picture: Callable[[], Figure], path: Path | StorePath) -> None:
     try:
         content = io.BytesIO()
         picture().savefig(content, format="png", dpi=150)

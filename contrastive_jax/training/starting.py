@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -18,6 +17,7 @@ from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.origins import Library, Run, Shapes, config_of, is_run
 from contrastive_jax.training.stored_steps import NoIntactCheckpoint
+from contrastive_jax.training.stores.paths import place
 from contrastive_jax.training.structure import named_leaves, part_of, path_name
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def architecture(path: str, part: str) -> dict[str, Any]:
     Raises InputError where there is none.
     """
     if is_run(path):
-        encoders = config_of(Path(path)).get("encoders", {})
+        encoders = config_of(place(path)).get("encoders", {})
         if part not in encoders:
             raise InputError(f"{path} has no encoder {part!r}; {nearest(part, encoders)}")
         return encoders[part]

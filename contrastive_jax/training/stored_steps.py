@@ -8,17 +8,24 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
-from contrastive_jax.training.manifest import CheckpointError, DamagedCheckpoint, verify_manifest
+from contrastive_jax.training.manifest import (
+    CheckpointError,
+    DamagedCheckpoint,
+    verify_manifest,
+    write_manifest,
+)
 from contrastive_jax.training.workdir import sync_folder
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+STEP = r"0|[1-9][0-9]*"
 _LEFTOVER = re.compile(r"\.\d+\.(partial|removed)")
 
 
@@ -61,7 +68,32 @@ class StoredSteps:
         if not self.folder.is_dir():
             return []
         names = (entry.name for entry in self.folder.iterdir() if entry.is_dir())
-        return sorted(int(name) for name in names if re.fullmatch(r"0|[1-9][0-9]*", name))
+        return sorted(int(name) for name in names if re.fullmatch(STEP, name))
+
+    def begin(self, step: int) -> None:
+        """Makes the hidden folder in which a step is written."""
+        partial = self.path(step, "partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+
+    def publish(self, step: int, digests: Mapping[str, Any]) -> None:
+        """Makes a step that is written visible, in one rename, with a manifest.
+
+        digests: of its files, as far as they are known; see `write_manifest`.
+        """
+        partial = self.path(step, "partial")
+        write_manifest(partial, digests)
+        if self.path(step).exists():
+            self.hide(step, "removed")
+        os.rename(partial, self.path(step))
+        sync_folder(self.folder)
+
+    def remove(self, steps: list[int]) -> None:
+        """Removes steps, and what was left of such a removal, each out of sight first."""
+        for step in steps:
+            self.hide(step, "removed")
+        for entry in self.folder.glob(".*.removed"):
+            shutil.rmtree(entry)
 
     def hide(self, step: int, suffix: str) -> None:
         """Takes a step out of sight in one rename, so that a kill leaves no half of it to be seen."""

@@ -17,6 +17,7 @@ from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.evaluations import bind_tokenizer
 from contrastive_jax.training.experiment import Config, Experiment
 from contrastive_jax.training.manifest import CheckpointError
+from contrastive_jax.training.stores.paths import StorePath, place
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -30,7 +31,7 @@ class Trained:
     """A model as it was after `step` updates. views: with the tokenizer that they need; params: {"encoders",
     "heads", "losses"}, with "teachers" and "statistics", on the devices of `experiment.mesh`."""
 
-    path: Path
+    path: Path | StorePath
     step: int
     experiment: Experiment
     views: Mapping[str, Any]
@@ -44,7 +45,7 @@ class Trained:
         return Embedder(self.experiment.graph, self.views, self.params, self.experiment.mesh, size)
 
 
-def open_trained(path: str | Path, step: int | None = None) -> Trained:
+def open_trained(path: str | Path | StorePath, step: int | None = None) -> Trained:
     """The model that a work directory's checkpoint of `step` holds, or its newest intact one.
 
     Nothing in the folder is changed. The devices that are here share the batch, whatever mesh it was
@@ -55,11 +56,11 @@ def open_trained(path: str | Path, step: int | None = None) -> Trained:
             that one is damaged.
         CommandError: it has checkpoints, and all of them are damaged.
     """
-    path = Path(path)
+    path = place(path)
     return restore(path, open_experiment(path), step)
 
 
-def open_experiment(path: Path) -> Experiment:
+def open_experiment(path: Path | StorePath) -> Experiment:
     """The config of a work directory, built for evaluation on the devices that are here.
 
     Raises:
@@ -74,7 +75,7 @@ def open_experiment(path: Path) -> Experiment:
         raise InputError(f"--workdir {path}: {error}") from error
 
 
-def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trained:
+def restore(path: Path | StorePath, experiment: Experiment, step: int | None = None) -> Trained:
     """The checkpoint of an experiment that `open_experiment` opened; see `open_trained`."""
     wanted = {name: getattr(experiment.state_structure, name) for name in _READ}
     try:
@@ -82,7 +83,7 @@ def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trai
             path / "checkpoints", experiment.config.checkpoint.every, read_only=True
         ) as checkpoints:
             restored = checkpoints.restore(wanted, step, partial=True)
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         raise CommandError(str(error)) from error
     if restored is None:
         raise InputError(f"--workdir {path}: no checkpoint yet; train first")
@@ -91,7 +92,7 @@ def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trai
     return Trained(path, found, experiment, bind_tokenizer(experiment, path), model)
 
 
-def _stored_config(path: Path) -> ConfigDict:
+def _stored_config(path: Path | StorePath) -> ConfigDict:
     try:
         stored = json.loads((path / "config.json").read_bytes())
     except (OSError, ValueError, RecursionError) as error:

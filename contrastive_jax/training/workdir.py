@@ -14,6 +14,8 @@ from typing import IO, Any, Self
 
 from contrastive_jax.data.sources import moved
 from contrastive_jax.errors import CommandError, InputError, kind_of
+from contrastive_jax.training.stores.lock import StoreLock
+from contrastive_jax.training.stores.paths import StorePath, place
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +40,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path | StorePath, content: bytes) -> None:
     """Writes `content` to `path` so that, whenever the process dies, the old or the new is there, whole."""
+    if isinstance(path, StorePath):
+        path.write_bytes(content)
+        return
     temporary = path.with_name(f".{path.name}.partial")
     with open(temporary, "wb") as file:
         file.write(content)
@@ -49,13 +54,13 @@ def replace_file(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def write_json(path: str | os.PathLike[str], obj: Any) -> None:
+def write_json(path: str | os.PathLike[str] | StorePath, obj: Any) -> None:
     """Writes `obj` as sorted, indented JSON, atomically; NaN and infinities are a ValueError."""
     text = json.dumps(obj, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    replace_file(Path(path), (text + "\n").encode())
+    replace_file(place(path), (text + "\n").encode())
 
 
-def read_data(path: Path) -> dict[str, Any] | None:
+def read_data(path: Path | StorePath) -> dict[str, Any] | None:
     """The content of the work directory's `data.json`; None where there is none.
 
     Raises:
@@ -64,29 +69,29 @@ def read_data(path: Path) -> dict[str, Any] | None:
     return _read_json(path / DATA, "delete it to go on with the data as they are now")
 
 
-def finished(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+def finished(path: str | os.PathLike[str] | StorePath) -> dict[str, Any] | None:
     """The content of `result.json` in the work directory `path`: None until its run has ended.
 
     Raises:
       InputError: `result.json` is there and cannot be read.
     """
-    return _read_json(Path(path) / "result.json", "delete it and run the same command again")
+    return _read_json(place(path) / "result.json", "delete it and run the same command again")
 
 
-def stored_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+def stored_config(path: str | os.PathLike[str] | StorePath) -> dict[str, Any]:
     """The config in the work directory `path`; empty where `open_workdir` finds none, or refuses it."""
     with contextlib.suppress(InputError):
-        return _read_json(Path(path) / "config.json", "") or {}
+        return _read_json(place(path) / "config.json", "") or {}
     return {}
 
 
-def stored_steps(path: str | os.PathLike[str]) -> int | None:
+def stored_steps(path: str | os.PathLike[str] | StorePath) -> int | None:
     """The steps that the run in the work directory `path` is to have so far; None where there is none.
 
     Raises:
       InputError: `config.json` is there and cannot be read.
     """
-    stored = _read_json(Path(path) / "config.json", "put the run's own back or give another --workdir")
+    stored = _read_json(place(path) / "config.json", "put the run's own back or give another --workdir")
     steps = (stored or {}).get("steps")
     return steps if isinstance(steps, int) else None
 
@@ -94,7 +99,7 @@ def stored_steps(path: str | os.PathLike[str]) -> int | None:
 class WorkDirectory:
     """An open work directory; made by `open_workdir`, and locked until `close` or the process's death."""
 
-    def __init__(self, path: Path, lock: IO[bytes]) -> None:
+    def __init__(self, path: Path | StorePath, lock: IO[bytes] | StoreLock) -> None:
         self.path = path
         self._lock = lock
 
@@ -110,7 +115,7 @@ class WorkDirectory:
 
 
 def open_workdir(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | StorePath,
     config: dict[str, Any],
     extend: bool = False,
     completed: Callable[[dict[str, Any]], dict[str, Any]] = lambda stored: stored,
@@ -135,9 +140,9 @@ def open_workdir(
     Raises:
       InputError: the folder cannot be written, belongs to something else, has a damaged `config.json`, or
         holds another config (each differing key is named).
-      CommandError: another process uses it and does not leave, or the file system does not answer.
+      CommandError: another process uses it and does not leave, or the file system or store does not answer.
     """
-    path = Path(path)
+    path = place(path)
     config = json.loads(json.dumps(config))
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -155,13 +160,28 @@ def open_workdir(
             lock.close()
             raise
     except OSError as error:
-        kind = kind_of(error)
-        advice = "give a folder that can be written" if kind is InputError else "run the same command again"
-        raise kind(f"--workdir {path} cannot be used: {error.strerror or error}; {advice}") from error
+        raise _unusable(path, error) from error
     return WorkDirectory(path, lock)
 
 
-def _lock(path: Path) -> IO[bytes]:
+def begun(path: Path | StorePath) -> bool:
+    """Whether there is a run in a folder; InputError where it cannot be looked into."""
+    try:
+        return (path / "config.json").exists()
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path | StorePath, error: OSError) -> InputError | CommandError:
+    kind = kind_of(error)
+    what = "folder that" if isinstance(path, Path) else "bucket that is there and"
+    advice = f"give a {what} can be written" if kind is InputError else "run the same command again"
+    return kind(f"--workdir {path} cannot be used: {error.strerror or error}; {advice}")
+
+
+def _lock(path: Path | StorePath) -> IO[bytes] | StoreLock:
+    if isinstance(path, StorePath):
+        return StoreLock(path)
     lock = open(path / ".lock", "ab")  # noqa: SIM115 (held open on purpose)
     until = time.monotonic() + _SECONDS_TO_LEAVE
     while True:
@@ -182,7 +202,7 @@ def _lock(path: Path) -> IO[bytes]:
         time.sleep(0.1)
 
 
-def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
+def _read_json(file: Path | StorePath, advice: str) -> dict[str, Any] | None:
     try:
         content = json.loads(file.read_bytes())
     except FileNotFoundError:
@@ -197,7 +217,7 @@ def _read_json(file: Path, advice: str) -> dict[str, Any] | None:
 
 
 def _settle(
-    path: Path, config: dict[str, Any], extend: bool, completed: Callable, unchanged: Callable
+    path: Path | StorePath, config: dict[str, Any], extend: bool, completed: Callable, unchanged: Callable
 ) -> None:
     """Compares the config with the folder's, refuses what must not differ, and records the rest."""
     file = path / "config.json"
@@ -228,18 +248,19 @@ def _settle(
     if "steps" in differing:
         # First this, then the config: a kill in between must not leave an unfinished run as finished.
         (path / "result.json").unlink(missing_ok=True)
-        sync_folder(path)
+        if isinstance(path, Path):
+            sync_folder(path)
     if differing:
         log.info("%s goes on with other values: %s", path, "; ".join(differing.values()))
         write_json(file, config)
 
 
-def _has_moved(path: Path, here: dict[str, Any], there: dict[str, Any]) -> bool:
+def _has_moved(path: Path | StorePath, here: dict[str, Any], there: dict[str, Any]) -> bool:
     """Whether the data may just lie elsewhere: then what they are made of tells whether they are the same."""
     return (path / DATA).exists() and moved(here["data.source"], str(there.get("data.source")))
 
 
-def _check_steps(path: Path, here: Any, there: Any, extend: bool) -> None:
+def _check_steps(path: Path | StorePath, here: Any, there: Any, extend: bool) -> None:
     if not isinstance(here, int) or not isinstance(there, int) or here < there:
         raise InputError(f"--workdir {path} holds a run of steps: {there}, not {here}: give {there} or more")
     if not extend:

@@ -33,12 +33,12 @@ class Command:
     def __init__(self, environment: dict[str, str]) -> None:
         self.environment = environment
 
-    def start(self, workdir: Path, *overrides, config="glyphs.py:small", tiny=TINY, **keywords):
+    def start(self, workdir: Path, *overrides, config="glyphs.py:small", tiny=TINY, more=(), **keywords):
         arguments = ["--config", f"{CONFIGS}/{config}", "--workdir", str(workdir), "--json"]
         arguments += [f"--config.{text}" for text in (*tiny, *overrides)]
         program = Path(sys.executable).with_name("contrastive-jax")
         return subprocess.Popen(
-            [program, "train", *arguments],
+            [program, "train", *arguments, *more],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -10,6 +10,7 @@ from contrastive_jax.commands.arguments.parser import (
     add_json,
     add_source,
     filled,
+    local,
     positive,
     whole,
 )
@@ -31,7 +32,7 @@ def data(command: Parser) -> None:
 
 def _inspect(inspect: Parser) -> None:
     add_source(inspect)
-    inspect.add_argument("--output", metavar="DIR", help="for a contact sheet and a report")
+    inspect.add_argument("--output", type=local, metavar="DIR", help="for a contact sheet and a report")
     number = inspect.add_mutually_exclusive_group()
     number.add_argument(
         "--limit", type=whole(1), default=1000, metavar="N", help="records read, evenly spread; 1000"
@@ -42,7 +43,7 @@ def _inspect(inspect: Parser) -> None:
 def _prepare(prepare: Parser) -> None:
     prepare.epilog = "Exit codes: 0 done, 2 the input is wrong, 75 stopped early (run it again), 1 other."
     add_source(prepare)
-    prepare.add_argument("--output", required=True, type=filled, metavar="DIR", help="for the shards")
+    prepare.add_argument("--output", required=True, type=local, metavar="DIR", help="for the shards")
     prepare.add_argument(
         "--shards", type=whole(1), metavar="N", help="one for every 8192 records by default, and 4096 at most"
     )
@@ -68,7 +69,7 @@ def _balance(balance: Parser) -> None:
         "--field", default="text", type=filled, metavar="NAME[,NAME]", help="the texts to match; text"
     )
     balance.add_argument(
-        "--metadata", required=True, type=filled, metavar="FILE", help="the entries to match with, one a line"
+        "--metadata", required=True, type=local, metavar="FILE", help="the entries to match with, one a line"
     )
     balance.add_argument(
         "--cap",
@@ -79,7 +80,7 @@ def _balance(balance: Parser) -> None:
     )
     balance.add_argument("--seed", type=whole(0), default=0, metavar="N", help="of the draws; 0")
     balance.add_argument(
-        "--output", required=True, type=filled, metavar="FILE", help="keys to keep, for a source's ?keys=FILE"
+        "--output", required=True, type=local, metavar="FILE", help="keys to keep, for a source's ?keys=FILE"
     )
 
 
@@ -92,7 +93,7 @@ def _mine(mine: Parser) -> None:
     mine.add_argument(
         "--corpus-field", metavar="NAME[,NAME]", help="their text; what the branch reads by default"
     )
-    mine.add_argument("--output", required=True, type=filled, metavar="FILE.jsonl", help="one line a pair")
+    mine.add_argument("--output", required=True, type=local, metavar="FILE.jsonl", help="one line a pair")
     mine.add_argument("--queries", metavar="BRANCH", help="that embeds the queries")
     mine.add_argument("--documents", metavar="BRANCH", help="that embeds the documents")
     mine.add_argument("--negatives", type=whole(1), default=7, metavar="N", help="a query at most; 7")

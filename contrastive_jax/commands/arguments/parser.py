@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from contrastive_jax.addresses import check_local, check_place
 from contrastive_jax.errors import InputError
 
 CONFIG = "FILE[:ARGUMENTS]"
@@ -70,9 +71,25 @@ def filled(text: str) -> str:
     return text
 
 
+def local(text: str) -> str:
+    """A path on this machine, as the type of an argument."""
+    try:
+        return check_local(filled(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def place(text: str) -> str:
+    """A path on this machine or in a store that a run can live in, as the type of an argument."""
+    try:
+        return check_place(filled(text))
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def add_checkpoint(command: Parser) -> None:
     """--workdir and --step: which checkpoint of which run."""
-    command.add_argument("--workdir", required=True, metavar="DIR", help="of a run")
+    command.add_argument("--workdir", required=True, type=place, metavar="DIR", help="of a run")
     command.add_argument(
         "--step", type=int, metavar="N", help="the checkpoint of this step; the newest by default"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contrastive_jax.commands.arguments.parser import CONFIG, Parser, add_checkpoint, whole
+from contrastive_jax.commands.arguments.parser import CONFIG, Parser, add_checkpoint, place, whole
 
 
 def train(command: Parser) -> None:
@@ -14,7 +14,11 @@ def train(command: Parser) -> None:
         "--config", required=True, metavar=CONFIG, help="such as configs/glyphs.py:loss=sigmoid"
     )
     command.add_argument(
-        "--workdir", required=True, metavar="DIR", help="where the run lives; resumed if it has begun"
+        "--workdir",
+        required=True,
+        type=place,
+        metavar="DIR",
+        help="where the run lives; resumed if it has begun",
     )
     command.add_argument("--extend", action="store_true", help="let a run that is there go on to more steps")
     command.add_argument(
