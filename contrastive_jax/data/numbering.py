@@ -70,9 +70,9 @@ def _of_text(text: str) -> int | str:
         return int(bare) if bare.count("+") + bare.count("-") < 2 else text
     if _DECIMAL.fullmatch(bare) is None:
         return text
-    number = float(bare)
-    # Beyond what a float says exactly it may be a code that looks like a number, such as 12e345.
-    return _whole(number) if abs(number) < _EXACT else text
+    number = Decimal(bare)
+    # Beyond that it is rather a code that looks like a number, such as 12e345.
+    return _whole(number) if number.adjusted() < 16 else text
 
 
 def _whole(number: Any) -> int:

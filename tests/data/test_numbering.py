@@ -48,7 +48,22 @@ def numbers(source, field="x"):
 @pytest.mark.parametrize(
     "value",
     [
-        *(3.7, 0.83, float("nan"), float("inf"), 2.0**60, "0.83", " 1e-3 ", ".5", "-2.5E0", "", " ", None),
+        *(
+            3.7,
+            0.83,
+            float("nan"),
+            float("inf"),
+            2.0**60,
+            "0.83",
+            " 1e-3 ",
+            ".5",
+            "-2.5E0",
+            "1e-400",
+            "5.00000000000000000001",
+            "",
+            " ",
+            None,
+        ),
         *(np.float32(0.83), np.float64("nan"), np.array(3.7), pa.scalar(0.5), pa.scalar(None, pa.int64())),
         *(Decimal("0.83"), Decimal("NaN"), 1j, [1], b"3", np.arange(2), np.longdouble(3), pa.scalar([1])),
     ],
