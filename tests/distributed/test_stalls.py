@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from contrastive_jax.distributed.stalls import Judge, Pace, Report, behind, verdict
 
@@ -175,7 +177,13 @@ def test_a_callback_that_hangs_is_not_one_that_waits():
         event.wait()
         return np.asarray(x)
 
-    call = jax.jit(lambda x: jax.pure_callback(hang, jax.ShapeDtypeStruct((3,), np.float32), x))
-    report = where(lambda: jax.device_get(call(jnp.ones(3))), event.set)
+    def call(x):
+        return jax.pure_callback(hang, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    # Programs for several devices run in threads of their own.
+    mesh = jax.make_mesh((8,), ("data",))
+    rows = jax.device_put(jnp.ones((8,)), NamedSharding(mesh, P("data")))
+    call = jax.jit(jax.shard_map(call, mesh=mesh, in_specs=P("data"), out_specs=P("data")))
+    report = where(lambda: jax.device_get(call(rows)), event.set)
     assert not report.waits
     assert report.place.endswith(" in hang")
