@@ -16,16 +16,13 @@ import re
 import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from contrastive_jax.data.patterns import expanded, walked
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 _REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://")
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
-_DIGITS = 18  # of a number in braces
-_MOST_NAMES = 1_000_000  # that braces stand for
 _PIECE = 1 << 24
 _KEPT_OPEN = 256  # files of one source at a time; the soft limit of a process is often 1024
 
@@ -64,7 +61,7 @@ def expand(pattern: str, ending: str) -> list[str]:
     if not pattern:
         raise InputError(f"no path; write one after the colon, such as shards/*{ending}")
     paths = []
-    for part in _braces(pattern):
+    for part in expanded(pattern):
         found = _remote_files(part, ending) if is_remote(part) else _local_files(part, ending)
         if not found:
             raise InputError(f"no file {part}")
@@ -74,36 +71,10 @@ def expand(pattern: str, ending: str) -> list[str]:
     return paths
 
 
-def _braces(pattern: str) -> list[str]:
-    parts = _BRACES.split(pattern)  # text, inside, text, inside, ..., text
-    choices: list[Iterable[str]] = [[parts[0]]]
-    count = 1
-    for inside, text in zip(parts[1::2], parts[2::2]):
-        ends = _RANGE.fullmatch(inside)
-        if ends and max(map(len, ends.groups())) > _DIGITS:
-            raise InputError(f"{pattern[:100]}: a number of the range is longer than {_DIGITS} digits")
-        if ends:
-            numbers, width = range(int(ends[1]), int(ends[2]) + 1), len(ends[1])
-            count *= len(numbers)
-            choices += [map(f"{{:0{width}d}}".format, numbers), [text]]
-        else:
-            names = inside.split(",") if "," in inside else [f"{{{inside}}}"]
-            count *= len(names)
-            choices += [names, [text]]
-        if not count:
-            return []
-        if count > _MOST_NAMES:  # before any name is made
-            raise InputError(
-                f"{pattern[:100]} means {count:,} files, and at most {_MOST_NAMES:,} are looked for; "
-                "give a smaller range, or a glob"
-            )
-    return ["".join(choice) for choice in itertools.product(*choices)]
-
-
 def _local_files(path: str, ending: str) -> list[str]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        found = glob.glob(f"{glob.escape(path)}/**/*{ending}", recursive=True)
+        return sorted(each for each in walked(path) if each.endswith(ending) and not os.path.isdir(each))
     else:
         found = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
     return sorted(each for each in found if not os.path.isdir(each))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}")
-_PART = re.compile(r"[\w.+-]*\w[\w.+-]*")  # of a name, a split or a file's name: no folder above, none below
+_PART = re.compile(r"[.+-]*\w[\w.+-]*")  # of a name, a split or a file's name: no folder above, none below
 _TEMPLATE = re.compile(r"(?:[\w.@+-]|\{[A-Z_]+\})*")  # more would be Python's language of formats
 _DTYPE = re.compile(r"string|str|bytes|object|bool_?|u?int[0-9]{1,2}|b?float[0-9]{1,2}")
 _VALUES = 1 << 27  # of an array

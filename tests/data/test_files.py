@@ -1,5 +1,6 @@
 import os
 import re
+import signal
 
 import pytest
 from hypothesis import given, settings
@@ -97,3 +98,23 @@ def test_braces_that_mean_too_many_files(pattern, words):
     with pytest.raises(InputError, match=re.escape(words)) as error:
         expand(pattern, ".tar")
     assert len(str(error.value)) < 300
+
+
+def test_links_in_circles_come_to_an_end(tmp_path):
+    (tmp_path / "x.tar").touch()
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "y.tar").touch()
+    (tmp_path / "in" / ".hidden.tar").touch()
+    (tmp_path / "again").symlink_to(tmp_path / "in")
+    for name in "abc":
+        (tmp_path / name).symlink_to(tmp_path)
+        (tmp_path / "in" / name).symlink_to(tmp_path)
+    (tmp_path / "gone.tar").symlink_to(tmp_path / "nowhere")
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it goes round for ever"))
+    signal.alarm(60)
+    try:
+        found = expand(str(tmp_path), ".tar")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert found == [f"{tmp_path}/{name}" for name in ("again/y.tar", "gone.tar", "in/y.tar", "x.tar")]
