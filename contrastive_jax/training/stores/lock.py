@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from contrastive_jax.errors import FAILED, CommandError, InputError
+from contrastive_jax.errors import FAILED, CommandError
 from contrastive_jax.training.stores.paths import StorePath
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class StoreLock:
     its own lock taken over, after having been cut off for longer, ends with exit code 1.
 
     Raises:
-      InputError: another process holds it.
+      CommandError: another process holds it.
       FileNotFoundError, PermissionError, StoreFault: as the store says.
     """
 
@@ -78,7 +78,7 @@ class StoreLock:
         )
 
     def _remove_if_left(self) -> None:
-        """Returns when the lock that is there was one of a process that is gone; InputError otherwise."""
+        """Returns when the lock that is there was one of a process that is gone; CommandError otherwise."""
         first = self._read()
         begin = time.monotonic()
         if first and not _gone(first):
@@ -92,7 +92,7 @@ class StoreLock:
             if now != first:
                 if now is None:
                     return
-                raise InputError(
+                raise CommandError(
                     f"--workdir {self._folder} is in use by another process ({now.get('pid')} of "
                     f"{now.get('host')}): wait for it, stop it, or give another folder"
                 )

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError
 from contrastive_jax.training.stores import lock
 from contrastive_jax.training.stores.lock import StoreLock
 
@@ -32,7 +32,7 @@ def left(folder, **changes):
 
 def test_a_second_one_is_refused_until_the_first_closes(folder):
     first = StoreLock(folder)
-    with pytest.raises(InputError, match=r"s3://bucket/.* is in use by another process \(\d+ of .*\)"):
+    with pytest.raises(CommandError, match=r"s3://bucket/.* is in use by another process \(\d+ of .*\)"):
         StoreLock(folder)
     first.close()
     assert not (folder / ".lock").exists()
