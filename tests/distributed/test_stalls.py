@@ -143,8 +143,8 @@ def test_who_is_behind(reports, late, said):
     assert verdict(reports, 600.0, name) == said
 
 
-def where(wait, release):
-    """The report on a thread in `wait`, one second into it."""
+def where(wait, release, inside=None):
+    """The report on a thread that has been half a second in `wait`, or in what sets `inside`."""
     pace, began = Pace(60), threading.Event()
 
     def run():
@@ -154,7 +154,7 @@ def where(wait, release):
 
     thread = threading.Thread(target=run)
     thread.start()
-    began.wait()
+    (inside or began).wait()
     time.sleep(0.5)
     report = pace.look(2.0)
     release()
@@ -171,9 +171,10 @@ def test_code_that_hangs_is_named():
 
 
 def test_a_callback_that_hangs_is_not_one_that_waits():
-    event = threading.Event()
+    event, inside = threading.Event(), threading.Event()
 
     def hang(x):
+        inside.set()
         event.wait()
         return np.asarray(x)
 
