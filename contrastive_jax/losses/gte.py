@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -137,6 +138,14 @@ class GTEContrastive(ScaledLoss):
         if self.guide:
             found += (all_views(self.guide, batch_size)[0]._replace(sides=0),)
         return found
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        others = (2 + self.documents_to_queries) * (batch_size - 1)
+        further = sum(sizes.get(name, batch_size) for name in several(self.negatives))
+        return None if self.guide else math.log(batch_size + others + further)
+
+    def pairing(self, embeddings: Mapping, fields: Mapping) -> tuple[Array, Array, None] | None:
+        return embeddings[self.queries], embeddings[self.documents], None
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         return gte_contrastive(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
 
+    from contrastive_jax.losses.pairs import Labels
     from contrastive_jax.losses.wiring import Matrix
 
 
@@ -40,6 +41,14 @@ class ConfiguredLoss(Protocol):
 
         sizes: how many vectors a memory holds, and a branch that gives several an example, by name.
         """
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        """Its value where all embeddings are the same vector, as those of a collapsed model; None where that
+        is no number of its own. sizes: as in `matrices`.
+        """
+
+    def pairing(self, embeddings: Mapping, fields: Mapping) -> tuple[Array, Array, Labels] | None:
+        """(rows, columns, positives) of the batch, of which `in_batch_accuracy` is worth a line; or None."""
 
     def init(self) -> dict[str, Array]:
         """Its own parameters, such as the logarithm of a learnable scale."""

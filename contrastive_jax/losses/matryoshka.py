@@ -19,6 +19,8 @@ from contrastive_jax.losses.wiring import Matrix, PlainLoss
 if TYPE_CHECKING:
     from jaxtyping import Array
 
+    from contrastive_jax.losses.pairs import Labels
+
 
 @dataclass(frozen=True, kw_only=True)
 class Matryoshka(PlainLoss):
@@ -74,6 +76,14 @@ class Matryoshka(PlainLoss):
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         """Those of the loss, as often as there are widths; they are counted as if no width were cut."""
         return self.loss.matrices(batch_size, sizes) * len(self.dims)
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        value = self.loss.at_chance(batch_size, sizes)
+        return value and value * sum(self.weights or (1.0,) * len(self.dims))
+
+    def pairing(self, embeddings: Mapping, fields: Mapping) -> tuple[Array, Array, Labels] | None:
+        """That of the loss, at all widths: those of the whole embeddings."""
+        return self.loss.pairing(embeddings, fields)
 
     def init(self) -> dict[str, Array]:
         return self.loss.init()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -128,6 +129,14 @@ class MomentumContrast(ScaledLoss):
 
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         return (Matrix(batch_size, sizes.get(self.memory, 0), self.queries, sides=1),)
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        """The logarithm of a query's own key and the memory, once that is filled with the same."""
+        return None if self.memory_labels else math.log(1 + sizes.get(self.memory, 0))
+
+    def pairing(self, embeddings: Mapping, fields: Mapping) -> tuple[Array, Array, None] | None:
+        queries, keys = embeddings[self.queries], embeddings[self.keys]
+        return (queries, keys, None) if queries.ndim == 2 else None
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         return momentum_contrast(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,14 @@ class NTXent(ViewsLoss):
         super().__post_init__()
         if len(self.views) != 2:
             raise InputError(f"views={self.views}: name two branches")
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        """The logarithm of how many others a view is told from."""
+        return math.log(max(self.matrices(batch_size, sizes)[0].columns - 1, 1))
+
+    def pairing(self, embeddings: Mapping, fields: Mapping) -> tuple[Array, Array, None] | None:
+        a, b = (embeddings[view] for view in self.views)
+        return (a, b, None) if a.ndim == b.ndim == 2 else None
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         return nt_xent(*(embeddings[view] for view in self.views), scale=self.scale_of(params))

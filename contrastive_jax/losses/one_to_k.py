@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -74,6 +75,11 @@ class OneToK(ViewsLoss):
 
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         return (all_views(self.views, batch_size, sizes)[0]._replace(rows=batch_size, branch=self.image),)
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        texts = self.matrices(batch_size, sizes)[0].columns
+        share = batch_size / texts if self.divide_texts else 1
+        return (math.log(texts) + share * math.log(batch_size)) / 2
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         scale, texts = self.scale_of(params), self.stacked(embeddings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,11 @@ class SigmoidContrastive(PairLoss):
 
     def init(self) -> dict[str, Array]:
         return {**super().init(), "bias": jnp.float32(self.bias)}
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        """With the bias that is best for it: every pair belongs together with probability 1 / B."""
+        B = batch_size
+        return math.log(B) + (B - 1) * math.log(B / (B - 1)) if B > 1 else None
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         pair, labels = self.arguments(embeddings, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -277,6 +278,14 @@ class SoftmaxContrastive(PairLoss):
         for name in self.memories:
             found += (Matrix(batch_size, sizes.get(name, 0), self.rows, sides=1),)
         return found + ((Matrix(batch_size, batch_size, self.guide[0], sides=0),) if self.guide else ())
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        """The logarithm of how many a row and a column is told from; None where more is added to some."""
+        if self.margin or self.angular_margin or self.own_negatives or self.memory_labels or self.guide:
+            return None
+        of_rows = sum(matrix.columns for matrix in self.matrices(batch_size, sizes))
+        seen = (of_rows, batch_size) if self.symmetric else (of_rows,)
+        return sum(math.log(max(count - self.decoupled, 1)) for count in seen) / len(seen)
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         pair, labels = self.arguments(embeddings, fields)

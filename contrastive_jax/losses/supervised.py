@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -76,6 +77,10 @@ class SupervisedContrastive(ViewsLoss):
     @property
     def fields(self) -> tuple[str, ...]:
         return (self.labels,)
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        """The logarithm of how many others a view is told from."""
+        return math.log(max(self.matrices(batch_size, sizes)[0].columns - 1, 1))
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         views = self.stacked(embeddings)

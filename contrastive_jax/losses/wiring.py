@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from jaxtyping import Array
 
+    from contrastive_jax.losses.pairs import Labels
+
 
 class Matrix(NamedTuple):
     """A matrix of similarities that a loss is made of: what there is to compute, however it is swept.
@@ -56,6 +58,12 @@ class PlainLoss:
 
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         return ()
+
+    def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
+        return None
+
+    def pairing(self, embeddings: Mapping, fields: Mapping) -> tuple[Array, Array, Labels] | None:
+        return None
 
     def init(self) -> dict[str, Array]:
         return {}
@@ -127,6 +135,10 @@ class PlainPairLoss(PlainLoss):
             if wired
         }
         return (embeddings[self.rows], embeddings[self.columns]), labels
+
+    def pairing(self, embeddings: Mapping, fields: Mapping) -> tuple[Array, Array, Labels] | None:
+        pair, labels = self.arguments(embeddings, fields)
+        return (*pair, labels.get("positives")) if all(z.ndim == 2 for z in pair) else None
 
 
 @dataclass(frozen=True, kw_only=True)

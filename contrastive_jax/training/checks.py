@@ -32,6 +32,7 @@ def check_numbers(config: Config) -> None:
         "batch_size": config.batch_size,
         "microbatch": config.microbatch,
         "logging.every": config.logging.every,
+        "logging.collapse_steps": config.logging.collapse_steps,
         "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
         "checkpoint.keep_every": config.checkpoint.keep_every,

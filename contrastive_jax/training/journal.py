@@ -30,6 +30,11 @@ class Journal:
         self._tensorboard: TensorBoard | None = None
         self._progress: Progress | None = None
 
+    @property
+    def first(self) -> bool:
+        """Whether it is of the process that writes."""
+        return self._group.first
+
     def begin(self, start: int, resumed: bool) -> int:
         """Takes up the journal at step `start`; the last step that was noted before, at most lost since."""
         if self._mirror and self._group.first:

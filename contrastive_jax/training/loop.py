@@ -102,6 +102,7 @@ class Run:
                 self._go_on(start, restored[2])
             self.experiment.trainable.tell(state.params)
             with self.journal:
+                self.metrics.begin(self.journal.lines())
                 self._noted = self.journal.begin(start, bool(restored))
                 self.evaluations.score(*self.journal.lines())
                 self.profiler.check(start, self.config.steps)

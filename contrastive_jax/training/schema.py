@@ -50,11 +50,14 @@ class Checkpoint:
 @dataclass(frozen=True)
 class Logging:
     """A line of metrics every so many steps, and at the end; tensorboard: there as well; peak_flops: what a
-    device can do in a second, for the metric mfu (None: as the maker of a known one states it)."""
+    device can do in a second, for the metric mfu (None: as the maker of a known one states it);
+    collapse_steps: how many in a row a loss may be that of chance before a warning (None: a tenth of all, 100
+    to 1000)."""
 
     every: int = 10
     tensorboard: bool = True
     peak_flops: float | None = None
+    collapse_steps: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import optax
 
 from contrastive_jax.branches import Graph, mixed
 from contrastive_jax.errors import InputError
+from contrastive_jax.losses.in_batch import in_batch_accuracy
 from contrastive_jax.training.microbatch import encode
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.trainable import BESIDE, EVERYTHING, Trainable, join
@@ -92,6 +93,9 @@ def loss_of_encoded(
             raise InputError(f"config.losses.{name}: {error}") from error
         value += loss.weight * result.value
         metrics |= {f"{name}/{k}": v for k, v in result.metrics.items()}
+        if pairing := loss.pairing(seen, fields):
+            keys = f"{name}/in_batch_accuracy", f"{name}/in_batch_chance"
+            metrics |= dict(zip(keys, in_batch_accuracy(*pairing)))
         if len(losses) > 1:
             metrics[f"{name}/loss"] = result.value
     return value, Found(metrics, statistics, graph.write(model, embedded, fields))

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from contrastive_jax.training.checkpoint import Checkpoints
+from contrastive_jax.training.collapse import Collapse
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.journal import Journal
 from contrastive_jax.training.pace import Pace
+
+log = logging.getLogger(__name__)
 
 
 class NonFiniteLoss(RuntimeError):  # noqa: N818
@@ -46,6 +50,12 @@ class StepMetrics:
     ) -> None:
         self.config, self.checkpoints, self.journal = experiment.config, checkpoints, journal
         self.experiment, self.pace, self.also = experiment, pace, also
+        self.collapse = Collapse(experiment, checkpoints.extra)
+        self._told = False
+
+    def begin(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Takes up a run that has these lines: what is in them is not told again."""
+        self._told = any(line.get("collapsed") for line in lines)
 
     def settle(self, done: Done) -> tuple[dict[str, Any], bool]:
         """Reads a step's metrics: (its line, empty where none is due; whether a process is asked to stop)."""
@@ -54,6 +64,10 @@ class StepMetrics:
         broken, stops = map(int, done.told)
         if bad := _not_finite(values):
             self._skip(step, bad)
+        elif (told := self.collapse(step, values)) and not self._told:
+            self._told = True
+            if self.journal.first:
+                log.warning(told)
         if not self._due(step):
             return {}, stops > 0
         values |= {
@@ -61,6 +75,7 @@ class StepMetrics:
             "learning_rate": float(self.experiment.rate(step - 1 - skipped_before)),
             "broken": broken,
             "skipped": self.skipped,
+            **({"collapsed": True} if self.checkpoints.extra.get("collapsed") else {}),
             **self.pace.line(step),
         }
         self.journal.write(step, values)
