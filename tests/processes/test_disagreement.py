@@ -113,16 +113,19 @@ def test_a_port_in_use(start, tmp_path):
 def test_a_port_that_an_earlier_run_holds_for_a_while(start, tmp_path):
     with socket.create_server(("", 0)) as server:
         part = start(tmp_path / "run", 2, "--config.steps=2", port=server.getsockname()[1])
-        time.sleep(12)
+        assert "waiting until it is free" in part.running[0].stderr.readline()
     codes, said = part.end()
     assert codes == [0, 0], said
-    assert "waiting until it is free" in said[0]
 
 
 @pytest.mark.slow
 def test_a_signal_while_others_are_waited_for(start, tmp_path):
-    part = start(tmp_path / "run", 2, only=[0])
-    time.sleep(12)
+    port, listens = free_port(), False
+    part = start(tmp_path / "run", 2, only=[0], port=port)
+    while not listens:
+        time.sleep(0.1)
+        with socket.socket() as caller:
+            listens = caller.connect_ex(("127.0.0.1", port)) == 0
     part.running[0].terminate()
     codes, said = part.end(30)
     assert codes == [75]
