@@ -96,7 +96,7 @@ def _failing_together(group) -> Iterator[None]:
     except InputError as error:
         group.fail(str(error), WRONG_INPUT)
         raise
-    except (NonFiniteLoss, CheckpointError, ReaderFailed, ProcessLost, OSError) as error:
+    except (NonFiniteLoss, CheckpointError, ReaderFailed, ProcessLost, CommandError, OSError) as error:
         group.fail(str(error), FAILED)
         raise CommandError(str(error)) from error
     except Exception as error:

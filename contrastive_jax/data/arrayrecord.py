@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import hashlib
 import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache, files
+from contrastive_jax.data.faults import RETRY_SECONDS, Access, asked, retried
 from contrastive_jax.data.indexes import warn
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.serialization import decode, decode_values
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1024  # records that a column is read by
 _FIRST = 16  # records that tell whether a file holds any of ours
+SYSTEM_CALL = re.compile(r"\b(open|p?read|lseek|fstat)\(\) failed")  # in what the library says
 _KEPT_OPEN = 256  # files of one source at a time, as in `files.Parts`
 
 
@@ -30,13 +33,15 @@ class ArrayRecord:
 
     Args:
         pattern: files: a path, a glob, braces, or a folder; local or remote.
+        access: how files are read.
 
     Raises:
         InputError: there is no file or record, one is no ArrayRecord, or holds records of another kind.
     """
 
-    def __init__(self, pattern: str) -> None:
-        self.name, self._pattern = f"arrayrecord:{pattern}", pattern
+    def __init__(self, pattern: str, access: Access | None = None) -> None:
+        self.name, self._arguments = f"arrayrecord:{pattern}", (pattern, access)
+        self._seconds = access.retry_seconds if access else RETRY_SECONDS
         try:
             paths = [_local(path) for path in files.expand(pattern, ".arrayrecord")]
             self._readers = _Readers(paths)
@@ -48,8 +53,8 @@ class ArrayRecord:
             raise InputError(f"source {self.name!r}: no record in {len(paths)} files")
         self._check_kind()
 
-    def __reduce__(self) -> tuple[type[ArrayRecord], tuple[str]]:
-        return ArrayRecord, (self._pattern,)
+    def __reduce__(self) -> tuple[type[ArrayRecord], tuple[Any, ...]]:
+        return ArrayRecord, self._arguments
 
     def __len__(self) -> int:
         return len(self._places)
@@ -70,6 +75,7 @@ class ArrayRecord:
 
         Raises:
             BrokenRecord: it is damaged.
+            StoreFault: it cannot be read.
             IndexError: there is none of this number.
         """
         file, row = self._places[index]
@@ -99,12 +105,15 @@ class ArrayRecord:
         return values
 
     def _contents(self, file: int, rows: list[int]) -> list[bytes]:
-        try:
-            return self._readers[file].read(rows)
-        except InputError as error:
-            raise BrokenRecord(f"{self._names[file]}: cannot be read ({error})") from error
-        except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
-            raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
+        def read() -> list[bytes]:
+            try:
+                return self._readers[file].read(rows)
+            except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
+                if self._readers.fails(file, error):
+                    raise OSError(_line(error)) from error
+                raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
+
+        return retried(read, self._readers.paths[file], self._seconds)
 
     def _all(self) -> Iterator[tuple[int, int, bytes]]:
         for file in range(len(self._names)):
@@ -122,15 +131,25 @@ class _Readers:
     """The library's readers, by the numbers of their files; those used last stay open."""
 
     def __init__(self, paths: list[str]) -> None:
-        self._paths, self._lock = paths, threading.Lock()
+        self.paths, self._lock = paths, threading.Lock()
+        self._stamps = [files.stamp(path) for path in paths]
         self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
 
     def __getitem__(self, number: int) -> Any:
         with self._lock:
-            self._open[number] = self._open.pop(number, None) or _reader(self._paths[number])
+            self._open[number] = self._open.pop(number, None) or _reader(self.paths[number])
             if len(self._open) > _KEPT_OPEN:
                 self._open.popitem(last=False)  # it is closed when no thread reads it any more
             return self._open[number]
+
+    def fails(self, number: int, error: Exception) -> bool:
+        """Whether it is the disk's error, or the file is another one than it was; it is opened anew then."""
+        changed = files.has_changed(self.paths[number], self._stamps[number])
+        if changed or SYSTEM_CALL.search(str(error)):
+            with self._lock:
+                self._open.pop(number, None)
+            return True
+        return False
 
 
 def _reader(path: str) -> Any:
@@ -162,8 +181,7 @@ def _local(path: str) -> str:
         temporary = copy.with_name(f"{copy.name}.{os.getpid()}")
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with files.as_os_error(path):
-                files.filesystem(path).get_file(path, str(temporary))
+            asked(lambda: files.filesystem(path).get_file(path, str(temporary)), path)
             os.replace(temporary, copy)
         except OSError as error:
             raise InputError(f"cannot fetch {path} ({error})") from error

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from contrastive_jax.data.faults import StoreFault
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
@@ -180,8 +181,8 @@ def _read(source: Source, index: int) -> dict[str, Any]:
 def _naming(source: Source, indices: list[int]) -> Iterator[None]:
     try:
         yield
-    except BrokenRecord as error:
-        raise BrokenRecord(f"{source.name}, record {', '.join(map(str, indices))}: {error}") from error
+    except (BrokenRecord, StoreFault) as error:
+        raise type(error)(f"{source.name}, record {', '.join(map(str, indices))}: {error}") from error
 
 
 def whereabouts() -> str:

@@ -13,6 +13,8 @@ from contrastive_jax.data import cache
 from contrastive_jax.data.files import is_remote, stamp
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.serialization import decode, encode
+from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,8 +72,11 @@ def _may_write(folder: Path) -> bool:
 
 def _read(place: Path) -> dict[str, Any] | None:
     try:
-        digest, _, content = place.read_bytes().partition(b"\n")
+        digest, _, content = read_regular(place, limit=None).partition(b"\n")
     except OSError:
+        return None
+    except InputError as error:
+        warn(f"the index {error}; making it again")
         return None
     if digest == hashlib.sha256(content).hexdigest().encode():
         try:

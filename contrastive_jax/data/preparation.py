@@ -23,6 +23,7 @@ from contrastive_jax.data.shards import (
 )
 from contrastive_jax.data.workers import Lifeline, signals_blocked, start_worker
 from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.named_files import read_regular
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -68,7 +69,7 @@ def manifest(folder: str | Path) -> dict[str, Any] | None:
     """
     file = Path(folder) / MANIFEST
     try:
-        found = json.loads(file.read_bytes())
+        found = json.loads(read_regular(file))
         known, _ = found["plan"], found["shards"]
     except FileNotFoundError:
         return None

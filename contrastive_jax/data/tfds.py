@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.arrayrecord import SYSTEM_CALL
+from contrastive_jax.data.faults import RETRY_SECONDS, retried
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
@@ -90,20 +92,26 @@ class TFDS:
 
         Raises:
             BrokenRecord: it cannot be parsed.
+            StoreFault: it cannot be read.
             IndexError: there is none of this number.
         """
         if not 0 <= index < len(self._rows):
             raise IndexError(f"record {index} of {len(self._rows)}")
-        try:
-            row = self._rows[index]
-        except Exception as error:  # as above
-            raise BrokenRecord(_line(error)) from error
+        row = retried(lambda: self._row(index), self.name, RETRY_SECONDS)
         record = {name: _plain(value) for name, value in flatten(row).items()}
         for name, classes in self._classes.items():
             number = record.get(name)
             if isinstance(number, int) and 0 <= number < len(classes or ()):
                 record[f"{name}_name"] = classes[number]
         return {"key": str(index)} | record | {"record": index}
+
+    def _row(self, index: int) -> dict[str, Any]:
+        try:
+            return self._rows[index]
+        except Exception as error:  # as above
+            if isinstance(error, OSError) or SYSTEM_CALL.search(str(error)):
+                raise OSError(_line(error)) from error
+            raise BrokenRecord(_line(error)) from error
 
     def column(self, name: str) -> Any:
         """One field of all records; it parses the records but decodes no picture.

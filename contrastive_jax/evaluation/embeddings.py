@@ -12,6 +12,7 @@ import numpy as np
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.quantization import Range, quantize, restore, stored_dtype, width
+from contrastive_jax.named_files import check_regular, read_regular
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -57,6 +58,7 @@ class Embeddings:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
+            check_regular(self.path)
             self.metadata, self.keys, self.records = _open(self.path)
             self.dtype, self.dimensions = self.metadata["dtype"], int(self.metadata["dimensions"])
             self.codes = _range(self.metadata)
@@ -142,7 +144,7 @@ def _settle(partial: Path, path: Path) -> None:
 
 def _open(path: Path) -> tuple[dict[str, Any], Sequence[str], Int[np.ndarray, " n"]]:
     if path.suffix == ".npy":
-        there = json.loads(path.with_suffix(".json").read_bytes())
+        there = json.loads(read_regular(path.with_suffix(".json"), limit=None))
         count = len(np.load(path, mmap_mode="r", allow_pickle=False))
         if count != len(there["records"]):
             raise InputError(f"{path} has {count} rows and its .json {len(there['records'])}: embed again")

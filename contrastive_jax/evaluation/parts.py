@@ -16,6 +16,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embeddings import Embeddings, Part, write
 from contrastive_jax.evaluation.quantization import Range, quantize, restore
 from contrastive_jax.evaluation.stored_search import nearest, over_blocks, recall, rows_of
+from contrastive_jax.named_files import read_regular
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -57,7 +58,7 @@ def write_parts(
     plan, file = {**plan, "part": size}, folder / "plan.json"
     if file.exists():
         try:
-            check_same(str(folder), plan, json.loads(file.read_bytes()))
+            check_same(str(folder), plan, json.loads(read_regular(file)))
         except ValueError as error:
             if isinstance(error, InputError):
                 raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import Below, check_regular, read_json
 
 # The names that a library gives its weights, by its config; a folder that has both is read as the first.
 CONFIGS = {
@@ -62,7 +62,7 @@ class Weights:
 
     def json(self, name: str) -> dict[str, Any] | None:
         """Another JSON file of the folder; None if there is none."""
-        return _json(self.folder / name) if (self.folder / name).is_file() else None
+        return read_json(self.folder / name) if (self.folder / name).is_file() else None
 
     def _file(self, name: str) -> Any:
         path = self.files[name]
@@ -82,7 +82,7 @@ def read(path: str | Path) -> Weights:
     there = [name for name in CONFIGS if (folder / name).is_file()]
     with_weights = [name for name in there if _named_files(folder, name) or (folder / INDEX).is_file()]
     for config_name in with_weights or there:
-        return Weights(folder, _json(folder / config_name), config_name, _files(folder, config_name))
+        return Weights(folder, read_json(folder / config_name), config_name, _files(folder, config_name))
     raise InputError(f"{path}: neither {' nor '.join(CONFIGS)} is there; give a folder of a saved model")
 
 
@@ -130,16 +130,25 @@ def _files(folder: Path, config_name: str) -> dict[str, Path]:
 
 
 def _sharded(folder: Path, index: Path) -> dict[str, Path]:
-    shards = _json(index).get("weight_map")
+    shards, below = read_json(index).get("weight_map"), named_below(folder)
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{index}: no weight_map from tensor names to file names")
     for name in sorted(set(shards.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise InputError(f"{index}: the shard {name!r} is no safetensors file of this folder")
-        missing = set(_named(shards, name)) - set(_opened(folder / name).keys())
+        try:
+            path = below.path(name)
+        except InputError as error:
+            raise InputError(f"{index}: the shard {error}") from error
+        missing = set(_named(shards, name)) - set(_opened(path).keys())
         if missing:
             raise InputError(f"{folder / name}: {sorted(missing)[0]} is not in it, against {INDEX}")
     return {tensor: folder / name for tensor, name in shards.items()}
+
+
+def named_below(folder: Path) -> Below:
+    """The files that a file of a folder of weights names. In the hub's cache they are links to its blobs."""
+    return Below(folder, also=[folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])
 
 
 def _named(shards: Mapping[str, str], name: str) -> list[str]:
@@ -150,18 +159,9 @@ def _opened(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         return safe_open(path, framework="numpy")  # maps the file into memory
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged, or no safetensors ({error})") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: no readable JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds no JSON object")
-    return content

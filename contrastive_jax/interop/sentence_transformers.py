@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,6 +9,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.interop.names import Row, Table
 from contrastive_jax.interop.rows import one
 from contrastive_jax.interop.transforms import TRANSPOSED
+from contrastive_jax.named_files import read_json
 
 if TYPE_CHECKING:
     from contrastive_jax.interop.reading import Weights
@@ -45,7 +45,7 @@ def modules(weights: Weights) -> Modules | None:
     if not file.is_file():
         return None
     paths = _paths(file)
-    pooling = _json(paths["Pooling"] / "config.json")
+    pooling = read_json(paths["Pooling"] / "config.json")
     dense = paths.get("Dense")
     if dense is not None:
         _check_dense(dense / "config.json")
@@ -63,7 +63,7 @@ def dense(weights: Weights) -> Table | None:
     found = modules(weights)
     if found is None or found.dense is None:
         return None
-    bias = _json(found.dense / "config.json").get("bias", True)
+    bias = read_json(found.dense / "config.json").get("bias", True)
     return Table(dense_rows(bias), folder=found.dense)
 
 
@@ -74,16 +74,18 @@ def dense_rows(bias: bool) -> tuple[Row, ...]:
 
 
 def _paths(file: Path) -> dict[str, Path]:
-    listed = _json(file, list)
+    listed = readread_json(file, list)
     paths: dict[str, Path] = {}
     for module in listed:
         if not isinstance(module, dict) or not all(
             isinstance(module.get(key), str) for key in ("type", "path")
         ):
             raise InputError(f"{file}: {module!r} is no module with a type and a path")
-        kind, folder = module["type"].rpartition(".")[2], file.parent / module["path"]
-        if not folder.resolve().is_relative_to(file.parent.resolve()):
-            raise InputError(f"{file}: the path {module['path']!r} leaves the folder")
+        kind, folder = module["type"].rpartition(".")[2], file.parent
+        try:
+            folder = below.path(module["path"]) if module["path"] else folder  # '' for the folder itself
+        except InputError as error:
+            raise InputError(f"{file}: the path {error}") from error
         if kind not in _ORDER or kind in paths:
             raise InputError(f"{file}: a module {kind} here is not supported; only {', '.join(_ORDER)} are")
         paths[kind] = folder
@@ -109,7 +111,7 @@ def _pooling(folder: Path, config: dict[str, Any]) -> str:
 
 
 def _check_dense(file: Path) -> None:
-    config = _json(file)
+    config = read_json(file)
     if (activation := config.get("activation_function")) != IDENTITY:
         raise InputError(f"{file}: activation_function={activation!r} is not supported; only {IDENTITY} is")
     for key in ("use_residual", "module_input_name", "module_output_name"):
@@ -122,16 +124,6 @@ def _length(folder: Path) -> int | None:
         ("sentence_bert_config.json", "max_seq_length"),
         ("tokenizer_config.json", "model_max_length"),
     ):
-        if (folder / name).is_file() and (length := _json(folder / name).get(key)) is not None:
+        if (folder / name).is_file() and (length := read_json(folder / name).get(key)) is not None:
             return int(length) if length < 1e9 else None
     return None
-
-
-def _json(file: Path, kind: type = dict) -> Any:
-    try:
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: no readable JSON ({error})") from error
-    if not isinstance(content, kind):
-        raise InputError(f"{file}: holds no JSON {'object' if kind is dict else 'list'}")
-    return content

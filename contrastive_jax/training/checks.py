@@ -36,7 +36,11 @@ def check_numbers(config: Config) -> None:
     }.items():
         if value is not None and value < 1:
             raise InputError(f"config.{key}={value}: give 1 or more")
-    for key, value in {"data.workers": config.data.workers, "data.prefetch": config.data.prefetch}.items():
+    for key, value in {
+        "data.workers": config.data.workers,
+        "data.prefetch": config.data.prefetch,
+        "data.retry_seconds": config.data.retry_seconds,
+    }.items():
         if value < 0:
             raise InputError(f"config.{key}={value}: give 0 or more")
     if not 0 <= config.seed < 2**32:  # JAX's keys would take a larger one for a smaller
@@ -45,6 +49,7 @@ def check_numbers(config: Config) -> None:
         raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
     for key, value in {
         "data.stall_seconds": config.data.stall_seconds,
+        "data.file_bytes": config.data.file_bytes,
         "logging.peak_flops": config.logging.peak_flops,
     }.items():
         if value is not None and value <= 0:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from ml_collections import ConfigDict
 from contrastive_jax.configuration import Named, build, complete
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import read_json
 from contrastive_jax.training import lora
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import MANIFEST
@@ -168,10 +168,4 @@ class Library:
 
 def config_of(path: Path) -> dict[str, Any]:
     """The config of a work directory as it is stored."""
-    try:
-        stored = json.loads((path / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}/config.json cannot be read ({error})") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"{path}/config.json holds no JSON object")
-    return stored
+    return read_json(path / "config.json")

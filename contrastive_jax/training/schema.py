@@ -7,9 +7,11 @@ from contrastive_jax import encoders, evaluation, losses
 from contrastive_jax.branches import MEMORIES, Branch, Teacher
 from contrastive_jax.configuration import Kind, Named
 from contrastive_jax.data import samplers, tokenizers, views
+from contrastive_jax.data.faults import RETRY_SECONDS
 from contrastive_jax.distributed.joining import Limits
 from contrastive_jax.distributed.mesh import MeshShape
 from contrastive_jax.encoders.heads import KINDS as HEADS
+from contrastive_jax.named_files import FILE_BYTES
 from contrastive_jax.training import optimizer, starting
 from contrastive_jax.training.lora import Adapter
 
@@ -18,7 +20,8 @@ from contrastive_jax.training.lora import Adapter
 class Data:
     """source: a name or kind:path; workers: processes that read ahead (0: a thread), prefetch batches
     each; broken_share: the share of records that may be unreadable before the run stops; stall_seconds: the
-    longest wait for a batch."""
+    longest wait for a batch; file_bytes: of a file that a record names, at most; retry_seconds: how long a
+    store that fails is tried again before the run ends."""
 
     source: str
     views: Annotated[dict, Named(Kind(views.KINDS))]
@@ -28,6 +31,8 @@ class Data:
     prefetch: int = 4
     broken_share: float = 0.01
     stall_seconds: float = 600.0
+    file_bytes: int = FILE_BYTES
+    retry_seconds: float = RETRY_SECONDS
 
 
 @dataclass(frozen=True)

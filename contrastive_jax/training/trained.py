@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from ml_collections import ConfigDict
 from contrastive_jax.configuration import build, complete
 from contrastive_jax.errors import CommandError, InputError
 from contrastive_jax.evaluation.embedding import Embedder
+from contrastive_jax.named_files import read_json
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.evaluations import bind_tokenizer
 from contrastive_jax.training.experiment import Config, Experiment
@@ -93,10 +93,6 @@ def restore(path: Path, experiment: Experiment, step: int | None = None) -> Trai
 
 def _stored_config(path: Path) -> ConfigDict:
     try:
-        stored = json.loads((path / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"--workdir {path}: no run there (config.json cannot be read: {reason})") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"--workdir {path}: no run there (config.json holds no JSON object)")
-    return ConfigDict(stored)
+        return ConfigDict(read_json(path / "config.json"))
+    except InputError as error:
+        raise InputError(f"--workdir {path}: no run there ({error})") from error

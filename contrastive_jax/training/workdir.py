@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 # These change how fast a run goes or what it writes, never what it learns.
 FREE_KEYS = (
     *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
-    *("data.workers", "data.prefetch", "data.stall_seconds"),
+    *("data.workers", "data.prefetch", "data.stall_seconds", "data.retry_seconds"),
 )
 _ABSENT = object()
 
