@@ -51,25 +51,31 @@ def check_name(name: str) -> None:
         raise InputError(f"{shown(name)} {why}")
 
 
-def check_regular(path: str | os.PathLike[str], mode: int | None = None) -> None:
-    """Raises InputError for a pipe, a socket, a device or a folder; OSError where nothing is there."""
+def check_regular(path: str | os.PathLike[str], name: str = "", mode: int | None = None) -> None:
+    """Raises InputError for a pipe, a socket, a device or a folder; OSError where nothing is there.
+
+    Args:
+        path: to look at, if `mode` does not say what it is.
+        name: what a message calls it.
+        mode: of the file that is open.
+    """
     mode = os.stat(path).st_mode if mode is None else mode
     if not stat.S_ISREG(mode):
         kind = next((kind for is_one, kind in _KINDS.items() if is_one(mode)), "something else")
-        raise InputError(f"{shown(os.fspath(path))} is {kind}, and no regular file")
+        raise InputError(f"{shown(name or os.fspath(path))} is {kind}, and no regular file")
 
 
-def open_regular(path: str | os.PathLike[str]) -> int:
-    """A descriptor of a regular file, to be closed.
+def open_regular(path: str | os.PathLike[str], name: str = "") -> int:
+    """A descriptor of a regular file, to be closed; `name` is what a message calls it.
 
     Raises:
         InputError: it is something else, which is not opened.
         OSError: it cannot be opened.
     """
-    check_regular(path)
+    check_regular(path, name)
     descriptor = os.open(path, _FLAGS)
     try:
-        check_regular(path, os.fstat(descriptor).st_mode)  # another one may have come in between
+        check_regular(path, name, os.fstat(descriptor).st_mode)  # another one may have come in between
     except InputError:
         os.close(descriptor)
         raise
@@ -135,7 +141,7 @@ class Below:
         path = Path(self.folder, name)
         self._check_inside(name, os.path.realpath(path))
         if path.exists() and not path.is_dir():
-            check_regular(path)
+            check_regular(path, name)
         return path
 
     def open(self, name: str) -> int:
@@ -146,7 +152,7 @@ class Below:
             OSError: it cannot be opened.
         """
         check_name(name)
-        descriptor = open_regular(path := os.path.join(self.folder, name))
+        descriptor = open_regular(path := os.path.join(self.folder, name), name)
         try:
             self._check_inside(name, _place(descriptor, path))
         except InputError:

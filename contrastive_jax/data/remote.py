@@ -30,6 +30,7 @@ _WEB = ("http", "https")
 _ANSWER_SECONDS, _FETCH_SECONDS = 30.0, 120.0
 _NOT_THERE = (400, 404, 410, 414)
 _PIECE = 1 << 20
+_SHOWN = 60  # characters of a server's reason
 
 
 def is_remote(path: str) -> bool:
@@ -124,16 +125,17 @@ def _from_the_web(address: str, limit: int, may_lead_to: Callable[[str], bool]) 
         quoted = urllib.parse.quote(address, safe="%/:=&?~#+!$,;'@()*[]")
         with opener.open(quoted, timeout=_ANSWER_SECONDS) as answer:
             said = int(answer.headers.get("Content-Length") or 0)
-            while size <= limit and (piece := answer.read(min(_PIECE, limit + 1 - size))):
+            while size <= limit and (piece := answer.read1(min(_PIECE, limit + 1 - size))):
                 pieces.append(piece)
                 size += len(piece)
                 if time.monotonic() > deadline:
                     raise TimeoutError(f"{size} bytes came in {_FETCH_SECONDS:g} s")
     except urllib.error.HTTPError as error:
         with error:
-            if error.code in _NOT_THERE:
-                raise FileNotFoundError(2, f"the server answers {error.code} {error.reason}") from error
-            raise OSError(f"the server answers {error.code} {error.reason}") from error
+            says = f"the server answers {error.code} {str(error.reason)[:_SHOWN]}"
+            if error.code in _NOT_THERE or error.code < 400:  # it leads round in a circle
+                raise FileNotFoundError(2, says) from error
+            raise OSError(says) from error
     except urllib.error.URLError as error:
         raise OSError(str(error.reason)) from error
     except (http.client.HTTPException, ValueError) as error:
