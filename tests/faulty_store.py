@@ -13,6 +13,7 @@ class FaultyProxy:
 
     def __init__(self, host: str, port: int) -> None:
         self.failing: int | None = 0
+        self.stopped = False
         self.asked: list[tuple[str, str]] = []
         proxy = self
 
@@ -22,6 +23,9 @@ class FaultyProxy:
             def pass_on(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 proxy.asked.append((self.command, self.path))
+                if proxy.stopped:
+                    self.close_connection = True
+                    return
                 if proxy.failing is None or proxy.failing > 0:
                     proxy.failing = proxy.failing and proxy.failing - 1
                     return self.answer(503, [], b"")
@@ -53,5 +57,7 @@ class FaultyProxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
+        """Answers nobody any more."""
+        self.stopped = True
         self._server.shutdown()
         self._server.server_close()

@@ -107,7 +107,10 @@ class ArrayRecord:
     def _contents(self, file: int, rows: list[int]) -> list[bytes]:
         def read() -> list[bytes]:
             try:
-                return self._readers[file].read(rows)
+                contents = self._readers[file].read(rows)
+                if not all(contents):  # which is also what it gives of a file that has been cut since
+                    raise ValueError("a record of no bytes")
+                return contents
             except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
                 if self._readers.fails(file, error):
                     raise OSError(_line(error)) from error

@@ -87,15 +87,18 @@ def is_passing(error: BaseException) -> bool:
     return error.__cause__ is not None and is_passing(error.__cause__)
 
 
-def reason_of(error: BaseException) -> str:
-    """Why, in a few words."""
+def reason_of(error: BaseException, path: str = "") -> str:
+    """Why, in a few words; without the path, which the message names already."""
     text = getattr(error, "strerror", None) or (str(error).splitlines() or [""])[0] or type(error).__name__
+    text = text.removeprefix(f"{path}: ")
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def fault(path: str, error: BaseException) -> StoreFault:
     """The end of a command because of a file."""
-    return StoreFault(f"{path} cannot be read ({reason_of(error)}): run the same command again to go on")
+    return StoreFault(
+        f"{path} cannot be read ({reason_of(error, path)}): run the same command again to go on"
+    )
 
 
 def retried(
@@ -127,12 +130,14 @@ def retried(
             if left <= 0:
                 raise fault(path, error) from error
             level = logging.WARNING if pause == _FIRST_PAUSE else logging.DEBUG
-            _log.log(level, "%s cannot be read (%s); trying again for %g s", path, reason_of(error), seconds)
+            why = reason_of(error, path)
+            _log.log(level, "%s cannot be read (%s); trying again for %g s", path, why, seconds)
         # Not all workers of all hosts at the same moment.
         time.sleep(min(left, pause * random.uniform(0.5, 1)))
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def asked(ask: Callable[[], T], path: str) -> T:
+def asked(ask: Callable[[], T], path: str, seconds: float | None = None) -> T:
     """What a store answers: OSError where it says no, StoreFault where it says nothing for a minute."""
-    return retried(ask, path, RETRY_SECONDS, settled=lambda error: not is_passing(error))
+    seconds = RETRY_SECONDS if seconds is None else seconds
+    return retried(ask, path, seconds, settled=lambda error: not is_passing(error))

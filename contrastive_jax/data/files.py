@@ -192,7 +192,7 @@ def _naming(path: str) -> Iterator[None]:
     except OSError as error:
         if is_passing(error):
             raise fault(path, error) from error
-        raise InputError(f"cannot read {path} ({reason_of(error)})") from error
+        raise InputError(f"cannot read {path} ({reason_of(error, path)})") from error
 
 
 class Places:

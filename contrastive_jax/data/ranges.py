@@ -107,7 +107,7 @@ class Ranges(io.RawIOBase):
     def __init__(self, path: str, seconds: float = RETRY_SECONDS) -> None:
         self._path, self._seconds, self._at = path, seconds, 0
         self._system = filesystem(path)
-        self._size = asked(lambda: self._system.info(path)["size"], path)
+        self._size = asked(lambda: self._system.info(path)["size"], path, seconds)
 
     def readable(self) -> bool:
         return True
