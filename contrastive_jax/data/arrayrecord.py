@@ -108,13 +108,14 @@ class ArrayRecord:
         def read() -> list[bytes]:
             try:
                 contents = self._readers[file].read(rows)
-                if not all(contents):  # which is also what it gives of a file that has been cut since
-                    raise ValueError("a record of no bytes")
-                return contents
             except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
-                if self._readers.fails(file, error):
+                if self._readers.fails(file, str(error)):
                     raise OSError(_line(error)) from error
                 raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
+            # No bytes at all is what it gives of a file that was cut when it had been opened.
+            if not all(contents) and self._readers.fails(file):
+                raise OSError("it has changed")
+            return contents
 
         return retried(read, self._readers.paths[file], self._seconds)
 
@@ -145,10 +146,10 @@ class _Readers:
                 self._open.popitem(last=False)  # it is closed when no thread reads it any more
             return self._open[number]
 
-    def fails(self, number: int, error: Exception) -> bool:
+    def fails(self, number: int, error: str = "") -> bool:
         """Whether it is the disk's error, or the file is another one than it was; it is opened anew then."""
         changed = files.has_changed(self.paths[number], self._stamps[number])
-        if changed or SYSTEM_CALL.search(str(error)):
+        if changed or SYSTEM_CALL.search(error):
             with self._lock:
                 self._open.pop(number, None)
             return True

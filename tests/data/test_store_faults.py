@@ -100,8 +100,8 @@ def spec(request, store, tmp_path, monkeypatch):
 
 
 def read(source):
-    sampler = Permutation().bind(source, 8, seed=0)
-    made = batches(source, sampler, {"image": Photo(resolution=8)}, fields=("record",), seed=0, steps=6)
+    sampler = Permutation().bind(source, 4, seed=0)
+    made = batches(source, sampler, {"image": Photo(resolution=8)}, fields=("record",), seed=0, steps=3)
     with made as stream:
         return list(stream)
 
