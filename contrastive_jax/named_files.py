@@ -32,8 +32,8 @@ _KINDS = {
 
 
 def shown(name: str) -> str:
-    """A name as a message has it: quoted, and cut where it is long."""
-    return repr(name if len(name) <= _SHOWN else f"{name[:_SHOWN]}…")
+    """A name as a message has it: quoted, and without its middle where it is long."""
+    return repr(name if len(name) <= _SHOWN else f"{name[: _SHOWN // 2]}…{name[-_SHOWN // 2 :]}")
 
 
 def check_name(name: str) -> None:

@@ -9,7 +9,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.interop.names import Row, Table
 from contrastive_jax.interop.rows import one
 from contrastive_jax.interop.transforms import TRANSPOSED
-from contrastive_jax.named_files import read_json
+from contrastive_jax.named_files import Below, read_json
 
 if TYPE_CHECKING:
     from contrastive_jax.interop.reading import Weights
@@ -74,7 +74,7 @@ def dense_rows(bias: bool) -> tuple[Row, ...]:
 
 
 def _paths(file: Path) -> dict[str, Path]:
-    listed = readread_json(file, list)
+    listed, below = read_json(file, list), Below(file.parent)
     paths: dict[str, Path] = {}
     for module in listed:
         if not isinstance(module, dict) or not all(
