@@ -19,7 +19,7 @@ from contrastive_jax.errors import CommandError, InputError
 from contrastive_jax.named_files import FILE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
 
@@ -99,6 +99,16 @@ def fault(path: str, error: BaseException) -> StoreFault:
     return StoreFault(
         f"{path} cannot be read ({reason_of(error, path)}): run the same command again to go on"
     )
+
+
+@contextlib.contextmanager
+def naming(source: str, indices: Sequence[int], *kinds: type[Exception]) -> Iterator[None]:
+    """Puts the source and the numbers of the records before what a StoreFault, or one of `kinds`, says."""
+    try:
+        yield
+    except (StoreFault, *kinds) as error:
+        where = f"{source}, record {', '.join(map(str, indices))}"
+        raise type(error)(f"{where}: {error}") from error
 
 
 def retried(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from contrastive_jax.data.faults import naming
 from contrastive_jax.data.pictures import is_picture, look, shrink
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.data.serialization import encode
@@ -120,7 +121,9 @@ def _write(source: Source, plan: Plan, path: Path, shard: int) -> tuple[int, lis
     try:
         for index in plan.run(shard):
             try:
-                record = prepared(source[index], plan.resize)
+                with naming(source.name, [index]):
+                    record = source[index]
+                record = prepared(record, plan.resize)
             except BrokenRecord as error:
                 broken.append({"record": index, "why": str(error)})
                 continue
