@@ -39,6 +39,10 @@ def shown(name: str) -> str:
 def check_name(name: str) -> None:
     """Raises InputError for what is no relative name of a file below a folder."""
     why = ""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half a character
+        why = "is no name of a file"
     if not name or "\0" in name:
         why = "is no name of a file"
     elif "://" in name or "::" in name:

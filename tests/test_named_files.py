@@ -40,6 +40,7 @@ def refused(below, name, words):
         ("inner\\..\\x", "leaves the folder"),
         ("", "is no name"),
         ("inner/x\0.png", "is no name"),
+        ("\ud83d.png", "is no name"),
         ("file:///etc/passwd", "is an address"),
         ("FILE:///etc/passwd", "is an address"),
         ("simplecache::inner/x", "is an address"),

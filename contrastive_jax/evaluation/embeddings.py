@@ -58,7 +58,6 @@ class Embeddings:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         try:
-            check_regular(self.path)
             self.metadata, self.keys, self.records = _open(self.path)
             self.dtype, self.dimensions = self.metadata["dtype"], int(self.metadata["dimensions"])
             self.codes = _range(self.metadata)
@@ -143,6 +142,8 @@ def _settle(partial: Path, path: Path) -> None:
 
 
 def _open(path: Path) -> tuple[dict[str, Any], Sequence[str], Int[np.ndarray, " n"]]:
+    if path.suffix in ENDINGS:
+        check_regular(path)
     if path.suffix == ".npy":
         there = json.loads(read_regular(path.with_suffix(".json"), limit=None))
         count = len(np.load(path, mmap_mode="r", allow_pickle=False))
