@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "contrastive_jax"
 FLOORS = [
     {"errors"},
+    {"named_files"},
     {"distributed", "configuration", "addresses"},
     {"similarity"},
     {"losses"},

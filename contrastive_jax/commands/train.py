@@ -144,7 +144,7 @@ def _workdir(path, config, extend: bool, group, unchanged) -> Iterator[None]:
         yield
 
 
-def _in_order(config, stored: dict, path: Path, group) -> tuple:
+def _in_order(config, stored: dict, path, group) -> tuple:
     """A config and what is stored of it, whose order is that of the folder's run where none is given."""
     from contrastive_jax.data.walks import ORDERS
     from contrastive_jax.training.workdir import stored_config

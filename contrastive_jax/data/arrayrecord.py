@@ -6,11 +6,13 @@ import collections
 import hashlib
 import itertools
 import os
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache, files
 from contrastive_jax.data.contents import Contents, of_files
+from contrastive_jax.data.faults import RETRY_SECONDS, Access, asked, retried
 from contrastive_jax.data.indexes import warn
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.serialization import decode, decode_values
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1024  # records that a column is read by
 _FIRST = 16  # records that tell whether a file holds any of ours
+SYSTEM_CALL = re.compile(r"\b(open|p?read|lseek|fstat)\(\) failed")  # in what the library says
 _KEPT_OPEN = 256  # files of one source at a time, as in `files.Parts`
 
 
@@ -32,13 +35,15 @@ class ArrayRecord:
 
     Args:
         pattern: files: a path, a glob, braces, or a folder; local or remote.
+        access: how files are read.
 
     Raises:
         InputError: there is no file or record, one is no ArrayRecord, or holds records of another kind.
     """
 
-    def __init__(self, pattern: str) -> None:
-        self.name, self._pattern = f"arrayrecord:{pattern}", pattern
+    def __init__(self, pattern: str, access: Access | None = None) -> None:
+        self.name, self._arguments = f"arrayrecord:{pattern}", (pattern, access)
+        self._seconds = access.retry_seconds if access else RETRY_SECONDS
         try:
             self._paths = files.expand(pattern, ".arrayrecord")
             paths = [_local(path) for path in self._paths]
@@ -51,8 +56,8 @@ class ArrayRecord:
             raise InputError(f"source {self.name!r}: no record in {len(paths)} files")
         self._check_kind()
 
-    def __reduce__(self) -> tuple[type[ArrayRecord], tuple[str]]:
-        return ArrayRecord, (self._pattern,)
+    def __reduce__(self) -> tuple[type[ArrayRecord], tuple[Any, ...]]:
+        return ArrayRecord, self._arguments
 
     def __len__(self) -> int:
         return len(self._places)
@@ -73,6 +78,7 @@ class ArrayRecord:
 
         Raises:
             BrokenRecord: it is damaged.
+            StoreFault: it cannot be read.
             IndexError: there is none of this number.
         """
         file, row = self._places[index]
@@ -107,12 +113,19 @@ class ArrayRecord:
         return values
 
     def _contents(self, file: int, rows: list[int]) -> list[bytes]:
-        try:
-            return self._readers[file].read(rows)
-        except InputError as error:
-            raise BrokenRecord(f"{self._names[file]}: cannot be read ({error})") from error
-        except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
-            raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
+        def read() -> list[bytes]:
+            try:
+                contents = self._readers[file].read(rows)
+            except Exception as error:  # the library raises ValueError, RuntimeError and IndexError
+                if self._readers.fails(file, str(error)):
+                    raise OSError(_line(error)) from error
+                raise BrokenRecord(f"{self._names[file]}: cannot be read ({_line(error)})") from error
+            # No bytes at all is what it gives of a file that was cut when it had been opened.
+            if not all(contents) and self._readers.fails(file):
+                raise OSError("it has changed")
+            return contents
+
+        return retried(read, self._readers.paths[file], self._seconds)
 
     def _some(self, wanted: Sequence[int]) -> Iterator[tuple[int, int, bytes]]:
         for start in range(0, len(wanted), _AT_ONCE):
@@ -130,15 +143,25 @@ class Readers:
     """The library's readers, by the numbers of their files; those used last stay open."""
 
     def __init__(self, paths: list[str]) -> None:
-        self._paths, self._lock = paths, threading.Lock()
+        self.paths, self._lock = paths, threading.Lock()
+        self._stamps = [files.stamp(path) for path in paths]
         self._open: collections.OrderedDict[int, Any] = collections.OrderedDict()
 
     def __getitem__(self, number: int) -> Any:
         with self._lock:
-            self._open[number] = self._open.pop(number, None) or _reader(self._paths[number])
+            self._open[number] = self._open.pop(number, None) or _reader(self.paths[number])
             if len(self._open) > _KEPT_OPEN:
                 self._open.popitem(last=False)  # it is closed when no thread reads it any more
             return self._open[number]
+
+    def fails(self, number: int, error: str = "") -> bool:
+        """Whether it is the disk's error, or the file is another one than it was; it is opened anew then."""
+        changed = files.has_changed(self.paths[number], self._stamps[number])
+        if changed or SYSTEM_CALL.search(error):
+            with self._lock:
+                self._open.pop(number, None)
+            return True
+        return False
 
 
 def _reader(path: str) -> Any:
@@ -170,8 +193,7 @@ def _local(path: str) -> str:
         temporary = copy.with_name(f"{copy.name}.{os.getpid()}")
         try:
             copy.parent.mkdir(parents=True, exist_ok=True)
-            with files.as_os_error(path):
-                files.filesystem(path).get_file(path, str(temporary))
+            asked(lambda: files.filesystem(path).get_file(path, str(temporary)), path)
             os.replace(temporary, copy)
         except OSError as error:
             raise InputError(f"cannot fetch {path} ({error})") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import logging
@@ -11,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from contrastive_jax.data.faults import naming
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import jax
     from jaxtyping import Int64, Shaped
@@ -133,7 +133,7 @@ class Steps:
         self, members: Int64[np.ndarray, " members"], step: int, row: int, streams: dict[str, Streams]
     ) -> tuple[dict[str, np.ndarray], list[int]]:
         records = [_read(self.source, index) for index in members.tolist()]
-        with _naming(self.source, members.tolist()):
+        with naming(self.source.name, members.tolist(), BrokenRecord):
             example = {
                 name: _seen(view, records[view.member], streams[name].at(step, row), True)
                 for name, view in self.views.items()
@@ -165,7 +165,7 @@ def evaluate_view(source: Source, view: View, indices: Sequence[int]) -> Shaped[
     examples = []
     for index in indices:
         record = _read(source, int(index))
-        with _naming(source, [int(index)]):
+        with naming(source.name, [int(index)], BrokenRecord):
             examples.append(_seen(view, record, unused, False))
     structure = view.structure()
     return np.stack(examples) if examples else np.empty((0, *structure.shape), structure.dtype)
@@ -179,16 +179,8 @@ def _seen(view: View, record: dict[str, Any], rng: np.random.Generator, train: b
 
 
 def _read(source: Source, index: int) -> dict[str, Any]:
-    with _naming(source, [index]):
+    with naming(source.name, [index], BrokenRecord):
         return source[index]
-
-
-@contextlib.contextmanager
-def _naming(source: Source, indices: list[int]) -> Iterator[None]:
-    try:
-        yield
-    except BrokenRecord as error:
-        raise BrokenRecord(f"{source.name}, record {', '.join(map(str, indices))}: {error}") from error
 
 
 def whereabouts() -> str:

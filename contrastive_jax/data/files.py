@@ -12,40 +12,19 @@ import glob
 import io
 import itertools
 import os
-import re
-import threading
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from contrastive_jax.data.faults import as_os_error, asked, fault, is_passing, reason_of
 from contrastive_jax.data.patterns import expanded, walked
+from contrastive_jax.data.ranges import Ranges
+from contrastive_jax.data.remote import check_address, filesystem, is_remote
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import check_regular, open_regular, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_REMOTE = re.compile(r"[a-z][a-z0-9+.-]+://")
 _PIECE = 1 << 24
-_KEPT_OPEN = 256  # files of one source at a time; the soft limit of a process is often 1024
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is an address such as ``s3://bucket/name``."""
-    return bool(_REMOTE.match(path))
-
-
-def filesystem(path: str) -> Any:
-    """The fsspec file system of a remote path (fsspec keeps one for each process).
-
-    Raises:
-        InputError: its library is not installed, or nothing knows the protocol.
-    """
-    import fsspec.core
-
-    try:
-        return fsspec.core.url_to_fs(path)[0]  # an address may name a host, which is the file system's
-    except ImportError as error:
-        raise InputError(f"{path}: {error}; pip install 'contrastive-jax[remote]'") from error
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def expand(pattern: str, ending: str) -> list[str]:
@@ -62,6 +41,7 @@ def expand(pattern: str, ending: str) -> list[str]:
         raise InputError(f"no path; write one after the colon, such as shards/*{ending}")
     paths = []
     for part in expanded(pattern):
+        check_address(part)
         found = _remote_files(part, ending) if is_remote(part) else _local_files(part, ending)
         if not found:
             raise InputError(f"no file {part}")
@@ -74,21 +54,37 @@ def expand(pattern: str, ending: str) -> list[str]:
 def _local_files(path: str, ending: str) -> list[str]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        return sorted(each for each in walked(path) if each.endswith(ending) and not os.path.isdir(each))
+        found = [each for each in walked(path) if each.endswith(ending)]
     else:
         found = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
-    return sorted(each for each in found if not os.path.isdir(each))
+    found = sorted(each for each in found if not os.path.isdir(each))
+    for each in found:
+        with _naming(each):
+            check_regular(each)
+    return found
 
 
 def _remote_files(path: str, ending: str) -> list[str]:
-    with _naming(path):
-        system = filesystem(path)
+    system = filesystem(path)
+
+    def listed() -> list[str]:
         system.invalidate_cache()
-        if not glob.has_magic(path) and system.isfile(path):
-            return [path]
+        if not glob.has_magic(path):
+            with contextlib.suppress(FileNotFoundError):
+                if system.info(path)["type"] == "file":
+                    return [path]
         below = path if glob.has_magic(path) else f"{path.rstrip('/')}/**/*{ending}"
         found = system.glob(below, detail=True)
         return sorted(system.unstrip_protocol(name) for name, of in found.items() if of["type"] == "file")
+
+    with _naming(path):
+        try:
+            found = asked(listed, path)
+        except FileNotFoundError:
+            return []
+    for each in found:
+        check_address(each)
+    return found
 
 
 def below(folder: str) -> list[str]:
@@ -101,7 +97,7 @@ def below(folder: str) -> list[str]:
         if is_remote(folder):
             system = filesystem(folder)
             start = len(system._strip_protocol(folder)) + 1
-            names = [name[start:] for name in system.find(folder)]
+            names = [name[start:] for name in asked(lambda: system.find(folder), folder)]
             return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
         if not os.path.isdir(folder):
             raise FileNotFoundError(2, "no such folder", folder)
@@ -130,12 +126,16 @@ def _raised(error: OSError) -> None:
 
 
 def read(path: str) -> bytes:
-    """A whole file; OSError where that fails."""
+    """A whole file that the user names.
+
+    Raises:
+        OSError: it cannot be read.
+        InputError: it is no regular file, or no address of a store.
+        StoreFault: the store fails, again and again.
+    """
     if is_remote(path):
-        with as_os_error(path):
-            return filesystem(path).cat_file(path)
-    with open(path, "rb") as file:
-        return file.read()
+        return asked(lambda: filesystem(path).cat_file(path), path)
+    return read_regular(path, limit=None)
 
 
 @contextlib.contextmanager
@@ -144,14 +144,14 @@ def stream(path: str) -> Iterator[BinaryIO]:
 
     Raises:
         InputError: it cannot be read.
+        StoreFault: the store fails.
     """
     with _naming(path):
         if is_remote(path):
-            raw = filesystem(path).open(path, "rb", block_size=_PIECE, cache_type="readahead")
-            with io.BufferedReader(raw, _PIECE) as file:
+            with io.BufferedReader(Ranges(path), _PIECE) as file:
                 yield file
         else:
-            with open(path, "rb") as file:
+            with os.fdopen(open_regular(path), "rb") as file:
                 yield file
 
 
@@ -160,15 +160,24 @@ def stamp(path: str) -> list[Any]:
 
     Raises:
         InputError: there is no such file, or it cannot be looked at.
+        StoreFault: the store fails, again and again.
     """
     if not is_remote(path):
         with _naming(path):
             status = os.stat(path)
         return [status.st_size, str(status.st_mtime_ns)]
     with _naming(path):
-        details = filesystem(path).info(path)
+        details = asked(lambda: filesystem(path).info(path), path)
     kept = [details.get(name) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified")]
     return [details["size"], str(next((value for value in kept if value), ""))]
+
+
+def has_changed(path: str, before: list[Any]) -> bool:
+    """Whether a file is gone, or its `stamp` is another one than before."""
+    try:
+        return stamp(path) != before
+    except InputError:
+        return True
 
 
 @contextlib.contextmanager
@@ -177,74 +186,9 @@ def _naming(path: str) -> Iterator[None]:
         with as_os_error(path):
             yield
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot read {path} ({reason})") from error
-
-
-@contextlib.contextmanager
-def as_os_error(path: str) -> Iterator[None]:
-    """What a store or a format's library raises, of whatever kind, as OSError."""
-    try:
-        yield
-    except (OSError, InputError, MemoryError):
-        raise
-    except Exception as error:  # every store has errors of its own
-        reason = " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])
-        raise OSError(f"{path}: {reason}") from error
-
-
-class Parts:
-    """Parts of some files, by number and offset; for threads and forked processes alike.
-
-    Local files stay open (the first 256 of them) and are read by offset, so that nothing is shared but what
-    the system shares safely. It pickles as its paths.
-    """
-
-    def __init__(self, paths: Sequence[str]) -> None:
-        self.paths = list(paths)
-        self._remote = [is_remote(path) for path in self.paths]
-        self._open: dict[int, int] = {}
-        self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[Parts], tuple[list[str]]]:
-        return Parts, (self.paths,)
-
-    def read(self, number: int, start: int, length: int) -> bytes:
-        """Bytes `start` to `start + length` of a file.
-
-        Raises:
-            OSError: they cannot be read, or the file ends before.
-        """
-        if self._remote[number]:
-            path = self.paths[number]
-            with as_os_error(path):
-                content = filesystem(path).cat_file(path, start=start, end=start + length) if length else b""
-        else:
-            descriptor = self._open.get(number)
-            if descriptor is not None:
-                content = os.pread(descriptor, length, start)
-            else:
-                content = self._first_read(number, start, length)
-        if len(content) != length:
-            raise OSError(f"{self.paths[number]} ends at byte {start + len(content)}: it has changed")
-        return content
-
-    def _first_read(self, number: int, start: int, length: int) -> bytes:
-        descriptor = os.open(self.paths[number], os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return os.pread(descriptor, length, start)
-        finally:
-            with self._lock:
-                keep = len(self._open) < _KEPT_OPEN and number not in self._open
-                if keep:
-                    self._open[number] = descriptor
-            if not keep:
-                os.close(descriptor)
-
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_open", {}).values():
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+        if is_passing(error):
+            raise fault(path, error) from error
+        raise InputError(f"cannot read {path} ({reason_of(error, path)})") from error
 
 
 class Places:

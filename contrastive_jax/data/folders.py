@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files
 from contrastive_jax.data.contents import Contents, of_files
+from contrastive_jax.data.faults import Access
+from contrastive_jax.data.named import Named, allowed
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.webdataset import PICTURES
 from contrastive_jax.errors import InputError
@@ -24,14 +26,18 @@ class Folder:
 
     Args:
         path: the folder; local or remote.
+        allow: ``links``: a link may leave the folder.
+        access: of what is read.
 
     Raises:
         InputError: there is no such folder, no picture in it, or some lie in subfolders and some do not.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, allow: str = "", access: Access | None = None) -> None:
         self.name, self._folder = f"folder:{path}", os.path.expanduser(path).rstrip("/") or "/"
+        self._arguments = self._folder, allow, access
         try:
+            self._named = Named(self._folder, allowed(allow), access)
             found = set(files.below(self._folder))
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
@@ -50,8 +56,8 @@ class Folder:
                 "put all pictures into subfolders, or none"
             )
 
-    def __reduce__(self) -> tuple[type[Folder], tuple[str]]:
-        return Folder, (self._folder,)
+    def __reduce__(self) -> tuple[type[Folder], tuple[Any, ...]]:
+        return Folder, self._arguments
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -60,7 +66,9 @@ class Folder:
         """Reads one record.
 
         Raises:
-            BrokenRecord: its file cannot be read, or its text is no UTF-8.
+            BrokenRecord: its file is no regular one, leads out of the folder or is too large, or its text is
+                no UTF-8.
+            StoreFault: its file cannot be read, or is gone.
             IndexError: there is none of this number.
         """
         if not 0 <= index < len(self._keys):
@@ -99,9 +107,9 @@ class Folder:
 
     def _read(self, key: str) -> bytes:
         try:
-            return files.read(f"{self._folder}/{key}")
-        except OSError as error:
-            raise BrokenRecord(f"{key}: cannot be read ({error.strerror or error})") from error
+            return self._named.read(key, listed=True)
+        except BrokenRecord as error:
+            raise BrokenRecord(f"cannot be read: {error}") from error
 
     def _text(self, key: str) -> str:
         try:

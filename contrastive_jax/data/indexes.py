@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import cache
-from contrastive_jax.data.bounds import INDEX_BYTES, INDEX_TIMES, read_bounded
+from contrastive_jax.data.bounds import INDEX_BYTES, INDEX_TIMES
 from contrastive_jax.data.files import is_remote, stamp
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.serialization import decode, encode
+from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +73,14 @@ def _may_write(folder: Path) -> bool:
 
 def _read(place: Path, most: int) -> dict[str, Any] | None:
     try:
-        digest, _, content = read_bounded(place, most).partition(b"\n")
+        digest, _, content = read_regular(place, most).partition(b"\n")
     except FileNotFoundError:
         return None
     except OSError as error:
         warn(f"{place} cannot be read ({error.strerror or error}); making it again")
+        return None
+    except InputError as error:
+        warn(f"the index {error}; making it again")
         return None
     if digest == hashlib.sha256(content).hexdigest().encode():
         try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from contrastive_jax.data.faults import naming
 from contrastive_jax.data.pictures import Look, is_picture, look
 from contrastive_jax.data.records import BrokenRecord, Source
 
@@ -80,7 +81,8 @@ def _read_all(
 
     def read(index: int):
         try:
-            record = source[index]
+            with naming(source.name, [index]):
+                record = source[index]
         except BrokenRecord as error:
             return index, {}, {}, str(error)
         looks, why = {}, None

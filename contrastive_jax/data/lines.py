@@ -6,7 +6,6 @@ import array
 import csv
 import io
 import json
-import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, BinaryIO, ClassVar
 
@@ -16,7 +15,10 @@ from contrastive_jax.data import files
 from contrastive_jax.data.bounds import LINE_BYTES, check_record
 from contrastive_jax.data.columns import column
 from contrastive_jax.data.contents import Contents, of_files
+from contrastive_jax.data.faults import Access
 from contrastive_jax.data.indexes import indexed
+from contrastive_jax.data.named import Named, allowed
+from contrastive_jax.data.ranges import Parts
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.data.unpacking import WORTH_KEEPING, unpack
 from contrastive_jax.errors import InputError
@@ -37,7 +39,10 @@ class Lines(ABC):
     Args:
         pattern: files: a path, a glob, braces, or a folder; local or remote.
         image: the field that holds the path of the picture, relative to the file. By default ``image`` or
-            ``file_name``, where a record has one as a string.
+            ``file_name``, where a record has one as a string. It may be a ``data:`` URI as well.
+        allow: stores (``https``), divided by commas, whose addresses may stand there; ``links``: a link may
+            leave the folder of the file.
+        access: of what is read.
 
     Raises:
         InputError: a file cannot be read, or there is no record.
@@ -46,10 +51,12 @@ class Lines(ABC):
     kind: ClassVar[str]
     ending: ClassVar[str]
 
-    def __init__(self, pattern: str, image: str = "") -> None:
-        self.name, self._arguments = f"{self.kind}:{pattern}", (pattern, image)
+    def __init__(self, pattern: str, image: str = "", allow: str = "", access: Access | None = None) -> None:
+        self._access = access or Access()
+        self.name, self._arguments = f"{self.kind}:{pattern}", (pattern, image, allow, self._access)
         self._image = image
         try:
+            self._allow = allowed(allow)
             self._paths = files.expand(pattern, self.ending)
             unpacked = {path: unpack(path) for path in self._paths if path.endswith(".gz")}
             self._unpacked = {path: each for path, each in unpacked.items() if isinstance(each, bytes)}
@@ -59,14 +66,17 @@ class Lines(ABC):
             self._index = [self._indexed(number) for number in range(len(self._paths))]
         except (InputError, OSError) as error:
             raise InputError(f"source {self.name!r}: {error}") from error
-        self._parts = files.Parts(self._read_from)
+        self._parts = Parts(self._read_from, self._access.retry_seconds)
+        folders = {path: path.rpartition("/")[0] or "/" * path.startswith("/") for path in self._paths}
+        named = {folder: Named(folder, self._allow, self._access) for folder in set(folders.values())}
+        self._named = [named[folders[path]] for path in self._paths]
         self._places = files.Places([len(index["starts"]) for index in self._index])
         if not len(self._places):
             raise InputError(
                 f"source {self.name!r}: {self._paths[0]} holds no line; it needs one record a line"
             )
 
-    def __reduce__(self) -> tuple[type[Lines], tuple[str, ...]]:
+    def __reduce__(self) -> tuple[type[Lines], tuple[Any, ...]]:
         return type(self), self._arguments
 
     def __len__(self) -> int:
@@ -76,7 +86,8 @@ class Lines(ABC):
         """Reads one record.
 
         Raises:
-            BrokenRecord: its line cannot be understood, or its picture cannot be read.
+            BrokenRecord: its line cannot be understood; its picture is not there, refused or too large.
+            StoreFault: they cannot be read.
             IndexError: there is none of this number.
         """
         file, row = self._places[index]
@@ -119,15 +130,9 @@ class Lines(ABC):
     def _record(self, file: int, row: int, index: int) -> dict[str, Any]:
         start, end = (int(self._index[file][name][row]) for name in ("starts", "ends"))
         packed = self._unpacked.get(self._paths[file])
-        if packed is not None:
-            content = packed[start:end]
-        else:
-            try:
-                check_record(end - start, LINE_BYTES)
-                content = self._parts.read(file, start, end - start)
-            except (OSError, BrokenRecord) as error:
-                raise BrokenRecord(f"{self._where(file, row)}: cannot be read ({error})") from error
         try:
+            check_record(end - start, LINE_BYTES)
+            content = self._parts.read(file, start, end - start) if packed is None else packed[start:end]
             record = self._parse(file, content)
         except (ValueError, RecursionError, csv.Error, BrokenRecord) as error:
             raise BrokenRecord(f"{self._where(file, row)}: {error}") from error
@@ -139,13 +144,10 @@ class Lines(ABC):
         return line if len(self._paths) == 1 else f"{self._paths[file]}, {line}"
 
     def _picture(self, file: int, row: int, path: str) -> bytes:
-        folder = self._paths[file].rpartition("/")[0]
-        if not files.is_remote(path):
-            path = f"{folder}/{path}" if files.is_remote(folder) else os.path.join(folder, path)
         try:
-            return files.read(path)
-        except (OSError, ValueError) as error:
-            raise BrokenRecord(f"{self._where(file, row)}: cannot read the picture ({error})") from error
+            return self._named[file].read(path)
+        except BrokenRecord as error:
+            raise BrokenRecord(f"{self._where(file, row)}: cannot read the picture: {error}") from error
 
     @abstractmethod
     def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:

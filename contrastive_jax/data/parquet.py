@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import errno
 import itertools
-import json
 import os
 import threading
 from typing import TYPE_CHECKING, Any
 
 from contrastive_jax.data import files
 from contrastive_jax.data.contents import Contents, of_files
+from contrastive_jax.data.faults import Access, is_passing, retried
+from contrastive_jax.data.named import Named, allowed
 from contrastive_jax.data.parquet_files import File, footers_of, one, values_of
+from contrastive_jax.data.parquet_schema import check_same, class_name, classes, is_struct, pictures
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
@@ -42,35 +45,45 @@ class Parquet:
         pattern: files: a path, a glob, braces, or a folder; local or remote.
         columns: which columns to read, divided by commas; all by default.
         cache: MiB of row groups that each process keeps.
+        allow: as of `lines.Lines`, for pictures that are paths.
+        access: of what is read.
 
     Raises:
         InputError: there is no file or record, one is no Parquet, or has other columns than the first.
     """
 
-    def __init__(self, pattern: str, columns: str = "", cache: str = "") -> None:
-        self.name, self._arguments = f"parquet:{pattern}", (pattern, columns, cache)
+    def __init__(
+        self,
+        pattern: str,
+        columns: str = "",
+        cache: str = "",
+        allow: str = "",
+        access: Access | None = None,
+    ) -> None:
+        self._access = access or Access()
+        self.name, self._arguments = f"parquet:{pattern}", (pattern, columns, cache, allow, self._access)
         try:
+            self._allow = allowed(allow)
             self._paths = files.expand(pattern, ".parquet")
             self._columns = [name for name in columns.split(",") if name]
             self._budget = _budget(cache)
             footers = footers_of(self._paths)
             self._schema = self._chosen(footers[0][0])
             for path, (schema, *_) in zip(self._paths[1:], footers[1:]):
-                _check_same(self._paths[0], self._schema, path, self._chosen(schema))
+                check_same(self._paths[0], self._schema, path, self._chosen(schema))
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
-        self._groups = [
-            (file, group) for file, (_, rows, _) in enumerate(footers) for group in range(len(rows))
-        ]
-        self._places = files.Places([count for _, rows, _ in footers for count in rows])
-        self._before = [sum(rows[:group]) for _, rows, _ in footers for group in range(len(rows))]
+        rows = [rows for _, rows, _ in footers]
+        self._stamps = [stamp for _, _, stamp in footers]
+        self._groups = [(file, group) for file, of in enumerate(rows) for group in range(len(of))]
+        self._places = files.Places([count for of in rows for count in of])
+        self._before = [sum(of[:group]) for of in rows for group in range(len(of))]
         if not len(self):
             raise InputError(f"source {self.name!r}: no row in {len(self._paths)} files")
-        self._sizes = [size for *_, size in footers]
         self._names = files.names(self._paths, ".parquet")
-        self._classes = _classes(footers[0][0])
-        self._pictures = _pictures(self._schema)
-        self._nested = [_is_struct(field.type) for field in self._schema]
+        self._classes = classes(footers[0][0])
+        self._pictures = pictures(self._schema)
+        self._nested = [is_struct(field.type) for field in self._schema]
         self._lock = threading.RLock()
         self._process, self._open, self._kept = os.getpid(), {}, collections.OrderedDict()
         self._last: tuple[Any, ...] = ()  # the group, the name and the values of a column read in pieces
@@ -85,7 +98,9 @@ class Parquet:
         """Reads one record.
 
         Raises:
-            BrokenRecord: its row group or a value cannot be read, or its picture is a path that cannot.
+            BrokenRecord: its row group or a value is damaged, or its picture is a path that is refused or
+                leads nowhere.
+            StoreFault: they cannot be read.
             IndexError: there is none of this number.
         """
         number, row = self._places[index]
@@ -97,9 +112,9 @@ class Parquet:
                 record |= self._unfold(number, name, value)
             else:
                 record[name] = value
-        for name, classes in self._classes.items():
+        for name, known in self._classes.items():
             if name in record:
-                record.setdefault(f"{name}_name", _class(classes, record[name]))
+                record.setdefault(f"{name}_name", class_name(known, record[name]))
         key = record["key"] if record.get("key") is not None else self._key(number, row)
         return record | {"key": str(key), "record": index}
 
@@ -120,10 +135,10 @@ class Parquet:
             top, inner = name, ""
         if name.endswith("_name") and name not in self._schema.names:
             top, inner = name.removesuffix("_name"), ""
-            classes = self._classes.get(top)
-            if classes is None or top not in self._schema.names:
+            known = self._classes.get(top)
+            if known is None or top not in self._schema.names:
                 raise KeyError(name)
-            return [_class(classes, value) or "" for value in self.column(top, rows)]
+            return [class_name(known, value) or "" for value in self.column(top, rows)]
         if name == "key":
             wanted = range(len(self)) if rows is None else rows
             given = self._column(top, rows) if top in self._schema.names else [None] * len(wanted)
@@ -153,16 +168,14 @@ class Parquet:
             return flatten(value, f"{name}.")
         if value["bytes"] is not None:
             return {name: value["bytes"]}
-        folder = self._paths[self._groups[number][0]].rpartition("/")[0]
-        path = value["path"]
-        if not path or files.is_remote(path) or path.startswith("/") or ".." in path.split("/"):
-            raise BrokenRecord(
-                f"{name}: no bytes, and its path {path!r} is none below the folder of the file"
-            )
+        file, path = self._paths[self._groups[number][0]], value["path"]
+        folder = file.rpartition("/")[0] or "/" * file.startswith("/")
+        if not path:
+            raise BrokenRecord(f"{name}: neither bytes nor a path ({path!r})")
         try:
-            return {name: files.read(f"{folder}/{path}" if folder else path)}
-        except OSError as error:
-            raise BrokenRecord(f"{name}: cannot read {path} ({error.strerror or error})") from error
+            return {name: Named(folder, self._allow, self._access).read(path)}
+        except BrokenRecord as error:
+            raise BrokenRecord(f"{name}: cannot read {error}") from error
 
     def _column(self, name: str, rows: Sequence[int] | None) -> list[Any]:
         if rows is None:
@@ -208,13 +221,23 @@ class Parquet:
                 self._kept.move_to_end(number)
                 return self._kept[number][1]
             file, group = self._groups[number]
-            try:
-                with files.as_os_error(self._paths[file]):
+            path, seconds = self._paths[file], self._access.retry_seconds
+
+            def read() -> tuple[pa.Table, list[pa.Array]]:
+                try:
                     table = self._opened(file).group(group, names)
-                columns = [one(table.column(name)) for name in names]
+                    return table, [one(table.column(name)) for name in names]
+                except (OSError, ValueError) as error:  # of both kinds is what Arrow says of damage
+                    self._open.pop(file, None)
+                    if files.has_changed(path, self._stamps[file]):
+                        raise OSError(errno.ESTALE, "it has changed") from error
+                    raise
+
+            try:
+                table, columns = retried(read, path, seconds, settled=lambda error: not _of_the_disk(error))
             except OSError as error:
-                reason = str(error).removeprefix(f"{self._paths[file]}: ")
-                raise BrokenRecord(f"row group {group} of {self._paths[file]}: {reason}") from error
+                reason = str(error).removeprefix(f"{path}: ")
+                raise BrokenRecord(f"row group {group} of {path}: {reason}") from error
             if keep:
                 self._kept[number] = table.nbytes, columns
                 while len(self._kept) > 1 and sum(size for size, _ in self._kept.values()) > self._budget:
@@ -225,7 +248,7 @@ class Parquet:
         if file not in self._open:
             if len(self._open) >= _KEPT_OPEN:
                 self._open.pop(next(iter(self._open))).close()
-            self._open[file] = File(self._paths[file], self._sizes[file])
+            self._open[file] = File(self._paths[file], self._stamps[file][0], self._access.retry_seconds)
         return self._open[file]
 
 
@@ -240,52 +263,6 @@ def _budget(cache: str) -> int:
     return int(cache) * _MEGABYTE if cache else _CACHED_BYTES
 
 
-def _check_same(first: str, expected: pa.Schema, path: str, schema: pa.Schema) -> None:
-    for name in [*expected.names, *schema.names]:
-        types = [_plain(each.field(name).type) if name in each.names else None for each in (expected, schema)]
-        if types[0] != types[1]:
-            wants, has = (f"is {kind}" if kind is not None else "is missing" for kind in types)
-            raise InputError(
-                f"{path}: column {name!r} {has}, but in {first} it {wants}; all files need one schema"
-            )
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    import pyarrow as pa
-
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(kind, kind)
-
-
-def _is_struct(kind: pa.DataType) -> bool:
-    import pyarrow as pa
-
-    return pa.types.is_struct(kind)
-
-
-def _pictures(schema: pa.Schema) -> set[str]:
-    """Columns of bytes, or of structs that hold a file's bytes and path."""
-    import pyarrow as pa
-
-    structs = {
-        field.name
-        for field in schema
-        if _is_struct(field.type) and {inner.name for inner in field.type} == {"bytes", "path"}
-    }
-    binary = {pa.binary(), pa.large_binary()}
-    return structs | {field.name for field in schema if field.type in binary}
-
-
-def _classes(schema: pa.Schema) -> dict[str, list[str]]:
-    """{column: names of its classes}, as `datasets` notes them in the schema."""
-    try:
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        found = {name: of["names"] for name, of in features.items() if of.get("_type") == "ClassLabel"}
-        return {name: classes for name, classes in found.items() if isinstance(classes, list)}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
-def _class(classes: list[str], number: Any) -> str | None:
-    known = isinstance(number, int) and 0 <= number < len(classes)  # -1 is `datasets`' word for none
-    return classes[number] if known else None
+def _of_the_disk(error: OSError) -> bool:
+    """Whether the bytes did not come; what Arrow says of bytes that are bad has no number of an error."""
+    return error.errno is not None or is_passing(error)

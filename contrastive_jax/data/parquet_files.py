@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.data import files
+from contrastive_jax.data.faults import RETRY_SECONDS, as_os_error
+from contrastive_jax.data.ranges import Ranges
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,17 +38,19 @@ class File:
     Args:
         path: local or remote.
         size: its bytes.
+        seconds: how long a part that cannot be read is tried again, of a remote file.
     """
 
-    def __init__(self, path: str, size: int) -> None:
-        self._path, self._size = path, size
+    def __init__(self, path: str, size: int, seconds: float = RETRY_SECONDS) -> None:
+        self._path, self._size, self._seconds = path, size, seconds
         self._plain: pq.ParquetFile | None = None
-        with _open(path) as file:
+        with _open(path, seconds) as file:
             self._metadata = file.metadata
         columns = [self._metadata.schema.column(number) for number in range(self._metadata.num_columns)]
         self._lengths = [_BYTES.get(column.physical_type, column.length) for column in columns]
         self._coded = _open(
             path,
+            seconds,
             metadata=self._metadata,
             read_dictionary=[column.path for column in columns if column.physical_type == "BYTE_ARRAY"],
         )
@@ -88,7 +92,7 @@ class File:
     def _in_batches(self, number: int, names: Sequence[str], rows: int, most: int) -> pa.Table:
         import pyarrow as pa
 
-        self._plain = self._plain or _open(self._path, metadata=self._metadata)
+        self._plain = self._plain or _open(self._path, self._seconds, metadata=self._metadata)
         batches, read = [], 0
         for batch in self._plain.iter_batches(min(rows, 4096), row_groups=[number], columns=list(names)):
             read += batch.nbytes
@@ -97,18 +101,17 @@ class File:
         return pa.Table.from_batches(batches)
 
 
-def _open(path: str, **options: Any) -> pq.ParquetFile:
+def _open(path: str, seconds: float = RETRY_SECONDS, **options: Any) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     if not files.is_remote(path):
         return pq.ParquetFile(path, **options)
-    with files.as_os_error(path):
-        file = files.filesystem(path).open(path, "rb")
-    return pq.ParquetFile(file, pre_buffer=True, **options)
+    with as_os_error(path):
+        return pq.ParquetFile(Ranges(path, seconds), pre_buffer=True, **options)
 
 
-def footers_of(paths: list[str]) -> list[tuple[pa.Schema, list[int], int]]:
-    """(schema, rows of each row group, bytes) of every file.
+def footers_of(paths: list[str]) -> list[tuple[pa.Schema, list[int], list[Any]]]:
+    """(schema, rows of each row group, `files.stamp`) of every file.
 
     Raises:
         InputError: one is no Parquet file, or says that it holds more rows than it can.
@@ -119,8 +122,8 @@ def footers_of(paths: list[str]) -> list[tuple[pa.Schema, list[int], int]]:
         return list(pool.map(_footer, paths))
 
 
-def _footer(path: str) -> tuple[pa.Schema, list[int], int]:
-    size = files.stamp(path)[0]
+def _footer(path: str) -> tuple[pa.Schema, list[int], list[Any]]:
+    size, mark = files.stamp(path)
     try:
         with _open(path) as file:
             metadata = file.metadata
@@ -131,7 +134,7 @@ def _footer(path: str) -> tuple[pa.Schema, list[int], int]:
         raise InputError(f"{path} is no Parquet file, or is torn ({reason})") from error
     if min(rows, default=0) < 0 or sum(rows) > max(_ROWS, _ROWS_A_BYTE * size):
         raise InputError(f"{path} ({size:,} bytes) says that it holds {sum(rows):,} rows, more than it can")
-    return schema, rows, size
+    return schema, rows, [size, mark]
 
 
 def _check(decoded: int, most: int) -> None:

@@ -13,7 +13,6 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.shards import (
     Plan,
@@ -25,6 +24,7 @@ from contrastive_jax.data.shards import (
 )
 from contrastive_jax.data.workers import Lifeline, signals_blocked, start_worker
 from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.named_files import FILE_BYTES, json_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -70,7 +70,7 @@ def manifest(folder: str | Path) -> dict[str, Any] | None:
     """
     file = Path(folder) / MANIFEST
     try:
-        found = read_json(file, 1 << 28)
+        found = json_of(file, FILE_BYTES)
         known, _ = found["plan"], found["shards"]
     except FileNotFoundError:
         return None

@@ -12,13 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.contents import difference, from_json
+from contrastive_jax.data.faults import naming
 from contrastive_jax.data.pictures import is_picture, look, shrink
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.data.serialization import encode
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import json_of
 
 # Each record in a group of its own: that is what makes reading one of them cheap.
 _OPTIONS = "group_size:1"
@@ -79,7 +80,7 @@ def summary(plan: Plan, folder: str | Path, shard: int) -> dict[str, Any] | None
     """What `write_shard` returned for a shard that is there whole; None for another."""
     final = Path(folder) / plan.name(shard)
     try:
-        found = read_json(summary_path(final))
+        found = json_of(summary_path(final))
         return found if found["bytes"] == final.stat().st_size else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -129,7 +130,9 @@ def _write(source: Source, plan: Plan, path: Path, shard: int) -> tuple[int, lis
     try:
         for index in plan.run(shard):
             try:
-                record = prepared(source[index], plan.resize)
+                with naming(source.name, [index]):
+                    record = source[index]
+                record = prepared(record, plan.resize)
             except BrokenRecord as error:
                 broken.append({"record": index, "why": str(error)})
                 continue

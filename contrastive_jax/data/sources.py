@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data import drawn
 from contrastive_jax.data.concatenation import Concatenation
+from contrastive_jax.data.faults import Access
 from contrastive_jax.data.selection import Kept, Renamed
 from contrastive_jax.errors import InputError
 
@@ -25,7 +26,7 @@ _COMMON = ("passages", "keep", "keys", "where", "tail", "part", "balance", "exch
 _OPTIONS = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)$")  # a glob's ? has no = behind it
 
 
-def open_source(spec: str) -> Source:
+def open_source(spec: str, access: Access | None = None) -> Source:
     """Opens ``kind:argument``, or several of them: ``kind:argument + kind:argument``.
 
     - ``webdataset:PATTERN``, ``arrayrecord:PATTERN``, ``parquet:PATTERN``, ``jsonl:PATTERN``,
@@ -49,10 +50,15 @@ def open_source(spec: str) -> Source:
     ``?passages=128`` makes a record of every passage of a document, before all of these. Others are those of
     the kind.
 
+    Args:
+        spec: see above.
+        access: of a file that a record names, and how long a store that fails is tried again.
+
     Raises:
         InputError: an unknown kind, split or option, or files that cannot be read.
+        StoreFault: a store that does not answer.
     """
-    parts = [_open(part.strip()) for part in spec.split(" + ")]
+    parts = [_open(part.strip(), access or Access()) for part in spec.split(" + ")]
     return parts[0] if len(parts) == 1 else Concatenation(parts)
 
 
@@ -81,7 +87,7 @@ def with_keys(spec: str, path: str) -> str:
     return f"{spec[: found.start()] if found else spec}?{'&'.join([*options, f'keys={path}'])}"
 
 
-def _open(spec: str) -> Source:
+def _open(spec: str, access: Access) -> Source:
     found = _OPTIONS.search(spec)
     kind, _, argument = (spec[: found.start()] if found else spec).partition(":")
     options: dict[str, str] = {}
@@ -93,12 +99,14 @@ def _open(spec: str) -> Source:
         raise InputError(f"source {spec!r}: unknown kind {kind!r}; {nearest(kind, KINDS)}")
     common = {name: options.pop(name, "") for name in _COMMON}
     known = list(inspect.signature(KINDS[kind]).parameters)[1:]
+    accessed = {"access": access} if "access" in known else {}
+    known = [name for name in known if name not in accessed]
     for option in options:
         if option not in known:
             raise InputError(
                 f"source {spec!r}: unknown option {option!r}; {nearest(option, [*known, *_COMMON])}"
             )
-    source = KINDS[kind](argument, **options)
+    source = KINDS[kind](argument, **options, **accessed)
     return _changed(source, **common)
 
 
@@ -185,40 +193,40 @@ def _digits(argument: str) -> Source:
     return DigitSums(split.removesuffix(_SUMS)) if split.endswith(_SUMS) else Digits(split)
 
 
-def _webdataset(argument: str) -> Source:
+def _webdataset(argument: str, *, access: Access) -> Source:
     from contrastive_jax.data.webdataset import WebDataset
 
-    return WebDataset(_path("webdataset", argument))
+    return WebDataset(_path("webdataset", argument), access)
 
 
-def _arrayrecord(argument: str) -> Source:
+def _arrayrecord(argument: str, *, access: Access) -> Source:
     from contrastive_jax.data.arrayrecord import ArrayRecord
 
-    return ArrayRecord(_path("arrayrecord", argument))
+    return ArrayRecord(_path("arrayrecord", argument), access)
 
 
-def _parquet(argument: str, columns: str = "", cache: str = "") -> Source:
+def _parquet(argument: str, columns: str = "", cache: str = "", allow: str = "", *, access: Access) -> Source:
     from contrastive_jax.data.parquet import Parquet
 
-    return Parquet(_path("parquet", argument), columns, cache)
+    return Parquet(_path("parquet", argument), columns, cache, allow, access)
 
 
-def _jsonl(argument: str, image: str = "") -> Source:
+def _jsonl(argument: str, image: str = "", allow: str = "", *, access: Access) -> Source:
     from contrastive_jax.data.lines import JSONLines
 
-    return JSONLines(_path("jsonl", argument), image)
+    return JSONLines(_path("jsonl", argument), image, allow, access)
 
 
-def _csv(argument: str, image: str = "") -> Source:
+def _csv(argument: str, image: str = "", allow: str = "", *, access: Access) -> Source:
     from contrastive_jax.data.lines import CSV
 
-    return CSV(_path("csv", argument), image)
+    return CSV(_path("csv", argument), image, allow, access)
 
 
-def _folder(argument: str) -> Source:
+def _folder(argument: str, allow: str = "", *, access: Access) -> Source:
     from contrastive_jax.data.folders import Folder
 
-    return Folder(_path("folder", argument))
+    return Folder(_path("folder", argument), allow, access)
 
 
 def _tfds(argument: str, data_dir: str = "") -> Source:

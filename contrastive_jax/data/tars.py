@@ -11,6 +11,7 @@ import numpy as np
 
 from contrastive_jax.data.files import is_remote, stamp, stream
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,7 +201,7 @@ def _read_members(path: str, length: int) -> Iterator[Member | Torn]:
 
             yield from members(path, read, length)
     else:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_regular(path)
         try:
             yield from members(path, lambda start, count: os.pread(descriptor, count, start), length)
         finally:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.data import files, tfds_folders
-from contrastive_jax.data.arrayrecord import Readers
+from contrastive_jax.data.arrayrecord import SYSTEM_CALL, Readers
 from contrastive_jax.data.columns import column
 from contrastive_jax.data.contents import Contents, of_files
+from contrastive_jax.data.faults import RETRY_SECONDS, retried
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
@@ -68,20 +69,26 @@ class TFDS:
 
         Raises:
             BrokenRecord: it cannot be parsed.
+            StoreFault: it cannot be read.
             IndexError: there is none of this number.
         """
         shard, row = self._places[index]
-        try:
-            content = self._readers[shard].read([self._shards[shard].skip + row])[0]
-            values = self._features.deserialize_example_np(content, decoders=self._encoded)
-        except Exception as error:  # both libraries raise a dozen kinds, some of several lines
-            raise BrokenRecord(tfds_folders.line(error)) from error
+        values = retried(lambda: self._values(shard, row), self._shards[shard].filename, RETRY_SECONDS)
         record = {name: _plain(value) for name, value in flatten(values).items()}
         for name, classes in self._classes.items():
             number = record.get(name)
             if isinstance(number, int) and 0 <= number < len(classes):
                 record[f"{name}_name"] = classes[number]
         return {"key": str(index)} | record | {"record": index}
+
+    def _values(self, shard: int, row: int) -> dict[str, Any]:
+        try:
+            content = self._readers[shard].read([self._shards[shard].skip + row])[0]
+            return self._features.deserialize_example_np(content, decoders=self._encoded)
+        except Exception as error:  # both libraries raise a dozen kinds, some of several lines
+            if isinstance(error, OSError) or SYSTEM_CALL.search(str(error)):
+                raise OSError(tfds_folders.line(error)) from error
+            raise BrokenRecord(tfds_folders.line(error)) from error
 
     def contents(self) -> list[Contents]:
         """The files of its split."""

@@ -11,8 +11,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from contrastive_jax.data.bounds import JSON_BYTES, read_bounded, read_json
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import JSON_BYTES, json_of, read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,7 +148,7 @@ def classes_of(folder: Path, features: Any) -> dict[str, list[str]]:
         if not isinstance(kind, tfds.ClassLabel):
             continue
         try:
-            content = read_bounded(folder / f"{name.replace('/', '.')}.labels.txt", JSON_BYTES).decode()
+            content = read_regular(folder / f"{name.replace('/', '.')}.labels.txt", JSON_BYTES).decode()
         except (OSError, ValueError):
             continue
         found[name] = [each.strip() for each in content.split("\n") if each.strip()]
@@ -199,7 +199,7 @@ def shards_of(folder: Path, split: str) -> list[Any]:
 
 def _json(file: Path) -> dict[str, Any]:
     try:
-        content = read_json(file)
+        content = json_of(file)
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:

@@ -14,9 +14,9 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from contrastive_jax.data import vocabularies
-from contrastive_jax.data.bounds import read_bounded
 from contrastive_jax.data.vocabularies import Pieces, Specials, Vocabulary
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import read_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -232,7 +232,7 @@ class Tokenizer:
 
 def _read(path: Path) -> Vocabulary:
     try:
-        return vocabularies.read(read_bounded(path, _FILE_BYTES))
+        return vocabularies.read(read_regular(path, _FILE_BYTES))
     except OSError as error:
         raise InputError(f"tokenizer {path}: cannot be read ({error.strerror})") from error
     except InputError as error:

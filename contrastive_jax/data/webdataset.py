@@ -12,7 +12,9 @@ from contrastive_jax.data import files, tars
 from contrastive_jax.data.bounds import check_record
 from contrastive_jax.data.columns import column
 from contrastive_jax.data.contents import Contents, of_files
+from contrastive_jax.data.faults import RETRY_SECONDS, Access
 from contrastive_jax.data.indexes import indexed, warn
+from contrastive_jax.data.ranges import Parts
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
 
@@ -40,29 +42,30 @@ class WebDataset:
 
     Args:
         pattern: tars: a path, a glob, braces, or a folder; local or remote.
+        access: of what is read.
 
     Raises:
         InputError: there is none, one is no tar, is torn before its first sample, or has a member that is a
             link or leaves the folder.
     """
 
-    def __init__(self, pattern: str) -> None:
-        self.name, self._pattern = f"webdataset:{pattern}", pattern
+    def __init__(self, pattern: str, access: Access | None = None) -> None:
+        self.name, self._arguments = f"webdataset:{pattern}", (pattern, access)
         try:
             paths = files.expand(pattern, ".tar")
             self._indexes = _indexes(paths)
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
         self._shards = files.names(paths, ".tar")
-        self._parts = files.Parts(paths)
+        self._parts = Parts(paths, access.retry_seconds if access else RETRY_SECONDS)
         self._places = files.Places([len(index["key_ends"]) for index in self._indexes])
         self._decode = [[_decoder(name) for name in index["names"]] for index in self._indexes]
         if not len(self):
             raise InputError(f"source {self.name!r}: no sample in {len(paths)} tar files")
         self._warn(paths)
 
-    def __reduce__(self) -> tuple[type[WebDataset], tuple[str]]:
-        return WebDataset, (self._pattern,)
+    def __reduce__(self) -> tuple[type[WebDataset], tuple[Any, ...]]:
+        return WebDataset, self._arguments
 
     def __len__(self) -> int:
         return len(self._places)
@@ -71,7 +74,8 @@ class WebDataset:
         """Reads one record.
 
         Raises:
-            BrokenRecord: the tar cannot be read there, or its JSON, text or class is damaged.
+            BrokenRecord: its JSON, text or class is damaged.
+            StoreFault: the tar cannot be read there.
             IndexError: there is none of this number.
         """
         shard, row = self._places[index]
@@ -110,10 +114,10 @@ class WebDataset:
             kept = [n for n, kind in enumerate(kinds) if decode[kind][0] in (only, None)]
             kinds, starts, sizes = ([values[n] for n in kept] for values in (kinds, starts, sizes))
         try:
-            contents = self._contents(shard, starts, sizes)
-        except (OSError, BrokenRecord) as error:
+            check_record(sum(sizes))
+        except BrokenRecord as error:
             raise BrokenRecord(f"{self._key(shard, row)}: cannot be read ({error})") from error
-        for kind, content in zip(kinds, contents):
+        for kind, content in zip(kinds, self._contents(shard, starts, sizes)):
             field, make = decode[kind]
             try:
                 if field is None:
@@ -129,7 +133,6 @@ class WebDataset:
         read = self._parts.read
         if not starts:
             return []
-        check_record(sum(sizes))
         first, last = min(starts), max(start + size for start, size in zip(starts, sizes))
         if last - first > sum(sizes) + _GAP:
             return [read(shard, start, size) for start, size in zip(starts, sizes)]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.inspection import spread
 from contrastive_jax.data.shards import write_atomically
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.stored_search import over_blocks, recall, rows_of
+from contrastive_jax.named_files import open_regular, read_json
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -100,7 +100,7 @@ def _identity(stored: Embeddings) -> str:
 def _read(file: Path) -> dict[str, Any]:
     try:
         content = read_json(file)
-    except (OSError, ValueError):
+    except InputError:
         return {}
     return content if isinstance(content, dict) and f"recall@{K}" in content else {}
 
@@ -108,5 +108,5 @@ def _read(file: Path) -> dict[str, Any]:
 def _digest(file: Path) -> str | None:
     if not file.exists():
         return None
-    with open(file, "rb") as opened:
+    with os.fdopen(open_regular(file), "rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.faults import naming
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.evaluation.embedding import Embedder, Listed
 from contrastive_jax.evaluation.embeddings import Part
@@ -98,7 +99,8 @@ class Bulk:
         unused = np.random.Generator(np.random.Philox(0))
         key = str(index)
         try:
-            record = self.source[index]
+            with naming(self.source.name, [index]):
+                record = self.source[index]
             key = str(record.get("key", index))
             return key, index, self.view(record, unused, False), None
         except BrokenRecord as error:

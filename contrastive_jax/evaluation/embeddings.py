@@ -12,6 +12,7 @@ import numpy as np
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.quantization import Range, quantize, restore, stored_dtype, width
+from contrastive_jax.named_files import check_regular, read_regular
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -141,8 +142,10 @@ def _settle(partial: Path, path: Path) -> None:
 
 
 def _open(path: Path) -> tuple[dict[str, Any], Sequence[str], Int[np.ndarray, " n"]]:
+    if path.suffix in ENDINGS:
+        check_regular(path)
     if path.suffix == ".npy":
-        there = json.loads(path.with_suffix(".json").read_bytes())
+        there = json.loads(read_regular(path.with_suffix(".json"), limit=None))
         count = len(np.load(path, mmap_mode="r", allow_pickle=False))
         if count != len(there["records"]):
             raise InputError(f"{path} has {count} rows and its .json {len(there['records'])}: embed again")

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from contrastive_jax.data.bounds import read_json
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.inspection import spread
 from contrastive_jax.data.shards import write_atomically
@@ -18,6 +17,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embeddings import Embeddings, Part, write
 from contrastive_jax.evaluation.quantization import Range, quantize, restore
 from contrastive_jax.evaluation.stored_search import nearest, over_blocks, recall, rows_of
+from contrastive_jax.named_files import json_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -65,7 +65,7 @@ def write_parts(
     plan, file = {**plan, "part": size}, folder / "plan.json"
     if file.exists():
         try:
-            check_same(str(folder), plan, read_json(file))
+            check_same(str(folder), plan, json_of(file))
         except ValueError as error:
             if isinstance(error, InputError):
                 raise

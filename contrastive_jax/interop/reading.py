@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import Below, check_regular, read_json
 
 # The names that a library gives its weights, by its config; a folder that has both is read as the first.
 CONFIGS = {
@@ -20,7 +20,6 @@ CONFIGS = {
 }
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt", ".npz", ".npy", ".h5", ".msgpack")
-_JSON_BYTES = 1 << 26
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model")
 
@@ -131,16 +130,25 @@ def _files(folder: Path, config_name: str) -> dict[str, Path]:
 
 
 def _sharded(folder: Path, index: Path) -> dict[str, Path]:
-    shards = read_json(index).get("weight_map")
+    shards, below = read_json(index).get("weight_map"), named_below(folder)
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{index}: no weight_map from tensor names to file names")
     for name in sorted(set(shards.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
             raise InputError(f"{index}: the shard {name!r} is no safetensors file of this folder")
-        missing = set(_named(shards, name)) - set(_opened(folder / name).keys())
+        try:
+            path = below.path(name)
+        except InputError as error:
+            raise InputError(f"{index}: the shard {error}") from error
+        missing = set(_named(shards, name)) - set(_opened(path).keys())
         if missing:
             raise InputError(f"{folder / name}: {sorted(missing)[0]} is not in it, against {INDEX}")
     return {tensor: folder / name for tensor, name in shards.items()}
+
+
+def named_below(folder: Path) -> Below:
+    """The files that a file of a folder of weights names. In the hub's cache they are links to its blobs."""
+    return Below(folder, also=[folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [])
 
 
 def _named(shards: Mapping[str, str], name: str) -> list[str]:
@@ -151,27 +159,9 @@ def _opened(path: Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         return safe_open(path, framework="numpy")  # maps the file into memory
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path}: damaged, or no safetensors ({error})") from error
-
-
-def read_json(path: Path, kind: type = dict) -> Any:
-    """A JSON object, or a list where that is the kind.
-
-    Raises:
-        InputError: there is none in the file, or the file is a pipe, a device, or larger than any config.
-    """
-    try:
-        if not path.is_file() and path.exists():
-            raise OSError("it is no regular file")
-        if path.stat().st_size > _JSON_BYTES:
-            raise OSError(f"it is {path.stat().st_size:,} bytes, and at most {_JSON_BYTES:,} are read")
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: no readable JSON ({error})") from error
-    if not isinstance(content, kind):
-        raise InputError(f"{path}: holds no JSON {'object' if kind is dict else 'list'}")
-    return content

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop.names import Row, Table
-from contrastive_jax.interop.reading import read_json
 from contrastive_jax.interop.rows import one
 from contrastive_jax.interop.transforms import TRANSPOSED
+from contrastive_jax.named_files import Below, read_json
 
 if TYPE_CHECKING:
     from contrastive_jax.interop.reading import Weights
@@ -74,16 +74,18 @@ def dense_rows(bias: bool) -> tuple[Row, ...]:
 
 
 def _paths(file: Path) -> dict[str, Path]:
-    listed = read_json(file, list)
+    listed, below = read_json(file, list), Below(file.parent)
     paths: dict[str, Path] = {}
     for module in listed:
         if not isinstance(module, dict) or not all(
             isinstance(module.get(key), str) for key in ("type", "path")
         ):
             raise InputError(f"{file}: {module!r} is no module with a type and a path")
-        kind, folder = module["type"].rpartition(".")[2], file.parent / module["path"]
-        if not folder.resolve().is_relative_to(file.parent.resolve()):
-            raise InputError(f"{file}: the path {module['path']!r} leaves the folder")
+        kind, folder = module["type"].rpartition(".")[2], file.parent
+        try:
+            folder = below.path(module["path"]) if module["path"] else folder  # '' for the folder itself
+        except InputError as error:
+            raise InputError(f"{file}: the path {error}") from error
         if kind not in _ORDER or kind in paths:
             raise InputError(f"{file}: a module {kind} here is not supported; only {', '.join(_ORDER)} are")
         paths[kind] = folder

@@ -45,6 +45,7 @@ def check_numbers(config: Config) -> None:
         "data.workers": config.data.workers,
         "data.prefetch": config.data.prefetch,
         "skip_bad_steps": config.skip_bad_steps,
+        "data.retry_seconds": config.data.retry_seconds,
     }.items():
         if value < 0:
             raise InputError(f"config.{key}={value}: give 0 or more")
@@ -58,6 +59,7 @@ def check_numbers(config: Config) -> None:
         raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
     for key, value in {
         "data.stall_seconds": config.data.stall_seconds,
+        "data.file_bytes": config.data.file_bytes,
         "logging.peak_flops": config.logging.peak_flops,
     }.items():
         if value is not None and value <= 0:

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from contrastive_jax.branches import Graph
 from contrastive_jax.data import pipeline
+from contrastive_jax.data.faults import Access
 from contrastive_jax.data.numbering import Numbering, numbering
 from contrastive_jax.data.records import Source
 from contrastive_jax.data.skipping import numbers_of
@@ -93,7 +94,9 @@ class Experiment:
     @functools.cached_property
     def source(self) -> Source:
         """The training records; opened when first asked for."""
-        return _open("data.source", self.config.data.source)
+        data = self.config.data
+        access = Access(data.file_bytes, data.retry_seconds)
+        return _open("data.source", data.source, functools.partial(open_source, access=access))
 
     def evaluator_sources(self, name: str) -> list[Source]:
         """The records that an evaluator reads, first those that it is run on; opened when first asked for."""

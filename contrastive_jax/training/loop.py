@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 
+from contrastive_jax.data.faults import StoreFault
 from contrastive_jax.data.pipeline import Batches, batches
 from contrastive_jax.data.reading import ReaderFailed
 from contrastive_jax.distributed.processes import ALONE, Group
@@ -151,7 +152,7 @@ class Run:
                 with self.clock.spent("repeated" if number <= self._noted else "step"):
                     try:
                         state, metrics, broken = advance(state)
-                    except (Stopped, ReaderFailed, OSError, InputError):
+                    except (Stopped, ReaderFailed, StoreFault, OSError, InputError):
                         # Before or in the middle of a step, with the state that was before it.
                         if unsettled:
                             self._settle(unsettled)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from contrastive_jax.training.stores.paths import StorePath
+from contrastive_jax.training.stores.paths import StorePath, content
 from contrastive_jax.training.workdir import sync_folder
 
 MANIFEST = "manifest.json"
@@ -137,8 +137,8 @@ def _render(files: dict[str, Any]) -> bytes:
 
 def _listed(folder: Folder) -> dict[str, Any]:
     try:
-        content = (folder / MANIFEST).read_bytes()
-        files = json.loads(content)["files"]
+        written = content(folder / MANIFEST)
+        files = json.loads(written)["files"]
     except PermissionError:
         raise
     except OSError as error:
@@ -146,6 +146,6 @@ def _listed(folder: Folder) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise DamagedCheckpoint(f"{MANIFEST} is torn or changed") from None
     # JSON reads alike with other blanks or escapes: only the very bytes that were written will do.
-    if _render(files) != content:
+    if _render(files) != written:
         raise DamagedCheckpoint(f"{MANIFEST} is torn or changed")
     return files

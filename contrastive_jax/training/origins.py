@@ -26,7 +26,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.training import lora
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import MANIFEST
-from contrastive_jax.training.stores.paths import StorePath, place
+from contrastive_jax.training.stores.paths import StorePath, content, place
 from contrastive_jax.training.structure import named_leaves, part_of
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Library:
 def config_of(path: Path | StorePath) -> dict[str, Any]:
     """The config of a work directory as it is stored."""
     try:
-        stored = json.loads((path / "config.json").read_bytes())
+        stored = json.loads(content(path / "config.json"))
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}/config.json cannot be read ({error})") from error
     if not isinstance(stored, dict):

@@ -7,9 +7,11 @@ from contrastive_jax import encoders, evaluation, losses
 from contrastive_jax.branches import MEMORIES, Branch, Teacher
 from contrastive_jax.configuration import Kind, Named
 from contrastive_jax.data import samplers, tokenizers, views
+from contrastive_jax.data.faults import RETRY_SECONDS
 from contrastive_jax.distributed.joining import Limits
 from contrastive_jax.distributed.mesh import MeshShape
 from contrastive_jax.encoders.heads import KINDS as HEADS
+from contrastive_jax.named_files import FILE_BYTES
 from contrastive_jax.training import optimizer, starting
 from contrastive_jax.training.lora import Adapter
 
@@ -19,8 +21,9 @@ class Data:
     """source: a name or kind:path; workers: processes that read ahead (0: a thread), prefetch batches
     each; skip: keys (a number: places in the source) of records that are not trained on; broken_share: the
     share of records that may be unreadable before the run stops; stall_seconds: the longest wait for a
-    batch; order: the version of the samplers' orders, 1 or 2 (None: that of the work directory's run, in a
-    new one 2)."""
+    batch; file_bytes: of a file that a record names, at most; retry_seconds: how long a store that fails is
+    tried again before the run ends; order: the version of the samplers' orders, 1 or 2 (None: that of the
+    work directory's run, in a new one 2)."""
 
     source: str
     views: Annotated[dict, Named(Kind(views.KINDS))]
@@ -31,6 +34,8 @@ class Data:
     skip: tuple[str | int, ...] = ()
     broken_share: float = 0.01
     stall_seconds: float = 600.0
+    file_bytes: int = FILE_BYTES
+    retry_seconds: float = RETRY_SECONDS
     order: int | None = None
 
 

@@ -20,6 +20,7 @@ from contrastive_jax.training.manifest import (
     verify_manifest,
     write_manifest,
 )
+from contrastive_jax.training.stores.paths import content
 from contrastive_jax.training.workdir import sync_folder
 
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ class StoredSteps:
             problem = str(error)
         if problems := [found for found in self.group.gather(problem) if found]:
             raise DamagedCheckpoint(problems[0])
-        metadata = json.loads((folder / "metadata.json").read_bytes())
+        metadata = json.loads(content(folder / "metadata.json"))
         if metadata["format"] > FORMAT:
             raise InputError(
                 f"{folder} has checkpoint format {metadata['format']} and this version reads up to {FORMAT}: "

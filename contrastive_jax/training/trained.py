@@ -17,7 +17,7 @@ from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.evaluations import bind_tokenizer
 from contrastive_jax.training.experiment import Config, Experiment
 from contrastive_jax.training.manifest import CheckpointError
-from contrastive_jax.training.stores.paths import StorePath, place
+from contrastive_jax.training.stores.paths import StorePath, content, place
 
 if TYPE_CHECKING:
     from jaxtyping import PyTree
@@ -94,7 +94,7 @@ def restore(path: Path | StorePath, experiment: Experiment, step: int | None = N
 
 def _stored_config(path: Path | StorePath) -> ConfigDict:
     try:
-        stored = json.loads((path / "config.json").read_bytes())
+        stored = json.loads(content(path / "config.json"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"--workdir {path}: no run there (config.json cannot be read: {reason})") from error

@@ -15,14 +15,14 @@ from typing import IO, Any, Self
 from contrastive_jax.data.sources import moved
 from contrastive_jax.errors import CommandError, InputError, kind_of
 from contrastive_jax.training.stores.lock import StoreLock
-from contrastive_jax.training.stores.paths import StorePath, place
+from contrastive_jax.training.stores.paths import StorePath, content, place
 
 log = logging.getLogger(__name__)
 
 # These change how fast a run goes or what it writes, never what it learns; or let one go on that has to stop.
 FREE_KEYS = (
     *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
-    *("data.workers", "data.prefetch", "data.stall_seconds"),
+    *("data.workers", "data.prefetch", "data.stall_seconds", "data.retry_seconds"),
     *("skip_bad_steps", "data.skip", "data.broken_share"),
 )
 DATA = "data.json"
@@ -204,16 +204,16 @@ def _lock(path: Path | StorePath) -> IO[bytes] | StoreLock:
 
 def _read_json(file: Path | StorePath, advice: str) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_bytes())
+        stored = json.loads(content(file))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise kind_of(error)(f"{file} cannot be read ({error}): {advice}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read ({error}): {advice}") from error
-    if not isinstance(content, dict):
+    if not isinstance(stored, dict):
         raise InputError(f"{file} holds no JSON object: {advice}")
-    return content
+    return stored
 
 
 def _settle(

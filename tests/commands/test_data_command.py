@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from contrastive_jax.training.trained import open_trained
 def broken(small, tmp_path):
     """The small set with a torn picture, one that is missing, an empty text, and a key twice."""
     lines = [json.loads(line) for line in (small / "pairs.jsonl").read_text().splitlines()]
-    (tmp_path / "pictures").symlink_to(small / "pictures")
+    shutil.copytree(small / "pictures", tmp_path / "pictures")
     (tmp_path / "torn.png").write_bytes((small / "pictures" / "3.png").read_bytes()[:200])
     lines[3]["image"], lines[7]["image"] = "torn.png", "gone.png"
     lines[9]["text"], lines[12]["key"] = "", "k11"
@@ -253,7 +254,10 @@ NAMED = ["--queries", "text", "--documents", "document"]
             [*BALANCE, "--cap", "5", "--metadata", "/nowhere"],
             ["--metadata /nowhere: cannot be read (No such"],
         ),
-        ([*BALANCE, "--cap", "5", "--metadata", "/dev/null"], ["--metadata /dev/null: it holds no entry"]),
+        (
+            [*BALANCE, "--cap", "5", "--metadata", "/dev/null"],
+            ["--metadata", "is a device, and no regular file"],
+        ),
         ([*MINE, "--quries", "text"], ["did you mean --queries?"]),
         ([*MINE, *NAMED, "--ranks", "5"], ["--ranks 5: give two places A:B"]),
         ([*MINE, *NAMED, "--ranks", "5:5"], ["--ranks 5:5: give two places"]),

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_jax.data.files import Parts, Places, expand, names
+from contrastive_jax.data.faults import StoreFault
+from contrastive_jax.data.files import Places, expand, names
+from contrastive_jax.data.ranges import Parts
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.errors import InputError
 
@@ -75,12 +77,12 @@ def test_short_names_differ_where_paths_do():
 def test_parts_of_files_and_what_is_not_there(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"0123456789")
-    parts = Parts([str(path), str(tmp_path / "none")])
+    parts = Parts([str(path), str(tmp_path / "none")], seconds=0)
     assert parts.read(0, 3, 4) == b"3456"
     os.unlink(path)
     assert parts.read(0, 0, 10) == b"0123456789"  # it stays open
     for number, start, length in ((0, 8, 3), (1, 0, 1)):
-        with pytest.raises(OSError, match=r"has changed|No such file"):
+        with pytest.raises(StoreFault, match=r"No such file"):
             parts.read(number, start, length)
 
 

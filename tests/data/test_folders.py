@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 
+from contrastive_jax.data.faults import Access, StoreFault
 from contrastive_jax.data.folders import Folder
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
@@ -45,9 +46,9 @@ def test_a_flat_folder_with_captions(tmp_path):
 
 def test_a_picture_that_is_gone(tmp_path):
     fill(tmp_path, "1.png")
-    source = Folder(str(tmp_path))
+    source = Folder(str(tmp_path), access=Access(retry_seconds=0))
     os.unlink(tmp_path / "1.png")
-    with pytest.raises(BrokenRecord, match=r"1\.png: cannot be read"):
+    with pytest.raises(StoreFault, match=r"1\.png cannot be read \(No such file"):
         source[0]
 
 

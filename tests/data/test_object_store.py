@@ -13,8 +13,9 @@ import pytest
 from array_record.python.array_record_module import ArrayRecordWriter
 from moto.server import ThreadedMotoServer
 
-from contrastive_jax.data.files import Parts, filesystem, stamp
-from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.data.faults import Access, StoreFault
+from contrastive_jax.data.files import filesystem, stamp
+from contrastive_jax.data.ranges import Parts
 from contrastive_jax.data.serialization import encode
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.errors import InputError
@@ -91,11 +92,11 @@ def test_a_tar_that_changed_is_indexed_anew(bucket):
     assert open_source("webdataset:s3://bucket/w/a.tar").column("text")[0] == "é 2 0"
 
 
-def test_an_object_that_is_gone_is_a_broken_record(bucket):
+def test_an_object_that_is_gone_is_a_fault(bucket):
     put(bucket, "w/a.tar", shard(1))
-    source = open_source("webdataset:s3://bucket/w/a.tar")
+    source = open_source("webdataset:s3://bucket/w/a.tar", Access(retry_seconds=0))
     bucket.delete_object(Bucket="bucket", Key="w/a.tar")
-    with pytest.raises(BrokenRecord, match="a/0: cannot be read"):
+    with pytest.raises(StoreFault, match=r"s3://bucket/w/a\.tar cannot be read"):
         source[0]
 
 

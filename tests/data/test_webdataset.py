@@ -13,6 +13,7 @@ import pytest
 import webdataset
 
 from contrastive_jax.data import indexes
+from contrastive_jax.data.faults import Access, StoreFault
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.data.webdataset import WebDataset
@@ -180,12 +181,12 @@ def test_damaged_members_are_broken_records(tmp_path):
         source[5]
 
 
-def test_a_tar_that_shrinks_under_the_source_is_a_broken_record(tmp_path):
+def test_a_tar_that_shrinks_under_the_source_is_a_fault(tmp_path):
     path = write(tmp_path / "a.tar", shard(0))
-    source = WebDataset(path)
+    source = WebDataset(path, Access(retry_seconds=0))
     os.truncate(path, 9000)
     assert source[0]["text"] == "é 0 0"
-    with pytest.raises(BrokenRecord, match="it has changed"):
+    with pytest.raises(StoreFault, match=r"a\.tar cannot be read \(it has changed since"):
         source[4]
 
 

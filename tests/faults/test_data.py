@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 
 import pytest
 from PIL import Image
@@ -41,6 +42,23 @@ def test_one_corrupt_record_is_counted_and_named(tmp_path, command, pictures):
     done = lines(tmp_path / "run")
     assert len(done) == 12
     assert sum(line["broken"] for line in done) == len(told) == 3  # 4 batches an epoch: one in each
+
+
+@pytest.mark.slow
+def test_records_that_name_what_is_no_file(tmp_path, command, pictures):
+    """A pipe, a device, what is outside: counted, named and replaced, and the run goes on to its end."""
+    config = pictures()
+    for index in (3, 17):
+        (tmp_path / f"{index}.png").unlink()
+    os.mkfifo(tmp_path / "17.png")
+    (tmp_path / "3.png").symlink_to("/dev/zero")
+    listing = tmp_path / "captions.jsonl"
+    listing.write_text(listing.read_text().replace('"40.png"', '"/etc/passwd"'))
+    _, err = command.run(tmp_path / "run", "data.stall_seconds=60", **config)
+    told = [line for line in err.splitlines() if "another record takes its place" in line]
+    for words in ("'17.png' is a pipe", "'3.png' is a device", "'/etc/passwd' is an absolute path"):
+        assert any(words in line for line in told)
+    assert sum(line["broken"] for line in lines(tmp_path / "run")) == len(told)
 
 
 @pytest.mark.slow
@@ -98,11 +116,15 @@ def test_data_that_change_while_the_run_is_down(tmp_path, command, pictures):
 
 @pytest.mark.slow
 def test_a_record_that_never_comes(tmp_path, command, pictures):
-    """A pipe in the place of a picture, as a dead network drive would be: it opens when somebody writes."""
+    """A picture at a server that takes the call and never answers, as a dead network drive does."""
     config, workdir = pictures(), tmp_path / "run"
-    (tmp_path / "17.png").unlink()
-    os.mkfifo(tmp_path / "17.png")
-    _, err = command.run(workdir, "data.stall_seconds=3", "data.prefetch=1", code=1, **config)
+    silent = socket.create_server(("127.0.0.1", 0))
+    listing = tmp_path / "captions.jsonl"
+    address = f"http://127.0.0.1:{silent.getsockname()[1]}/17.png"
+    listing.write_text(listing.read_text().replace('"17.png"', f'"{address}"'))
+    source = f"data.source=jsonl:{listing}?allow=http"
+    _, err = command.run(workdir, source, "data.stall_seconds=3", "data.prefetch=1", code=1, **config)
+    silent.close()
     told = message(err)
     done = len(lines(workdir))
     assert f"no batch for step {done + 1} in 3 s (config.data.stall_seconds): " in told

@@ -15,6 +15,7 @@ from typing import Any
 
 from contrastive_jax.addresses import check_place, scheme
 from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.named_files import read_regular
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,11 @@ def place(path: str | os.PathLike[str] | StorePath) -> Path | StorePath:
         return path
     text = check_place(os.fspath(path))
     return StorePath(text) if scheme(text) else Path(text)
+
+
+def content(file: Path | StorePath) -> bytes:
+    """The bytes of a file of a run; InputError for a local one that is no regular file, or far too large."""
+    return read_regular(file) if isinstance(file, Path) else file.read_bytes()
 
 
 class StorePath:
