@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from contrastive_jax.data.faults import naming
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
 
@@ -191,7 +192,8 @@ def moved(
 def _first(source: Source, name: str) -> Any:
     for index in range(min(len(source), _TRIES)):
         try:
-            return source[index].get(name)
+            with naming(source.name, [index]):
+                return source[index].get(name)
         except BrokenRecord:
             continue
     return None

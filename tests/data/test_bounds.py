@@ -1,33 +1,20 @@
 import json
-import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contrastive_jax.data.bounds import check_record, read_bounded, read_json
+from contrastive_jax.data.bounds import check_record
 from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.data.records import BrokenRecord, flatten
-
-
-def test_whole_files_up_to_a_bound(tmp_path):
-    (tmp_path / "file").write_bytes(b"12345")
-    assert read_bounded(tmp_path / "file", 5) == b"12345"
-    with pytest.raises(OSError, match="it is 5 bytes, and at most 4 are read"):
-        read_bounded(tmp_path / "file", 4)
-    os.mkfifo(tmp_path / "pipe")
-    for endless in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(OSError, match="it is no regular file"):
-            read_bounded(endless, 5)
-    with pytest.raises(FileNotFoundError):
-        read_bounded(tmp_path / "none", 5)
+from contrastive_jax.named_files import json_of
 
 
 @pytest.mark.parametrize("content", [b"[" * 200_000, b'{"a":' * 200_000, b"{", b"\xff", b""])
 def test_json_that_is_none_is_a_value_error(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ValueError):
-        read_json(tmp_path / "a.json")
+        json_of(tmp_path / "a.json")
 
 
 def test_records_up_to_a_bound():

@@ -349,7 +349,7 @@ def test_what_is_no_file_or_no_json(folder, tmp_path):
                 open_source(f"tfds:{version}/train")
         (version / name).unlink()
         os.mkfifo(version / name)
-        with pytest.raises(InputError, match="is no regular file"):
+        with pytest.raises(InputError, match="is a pipe, and no regular file"):
             open_source(f"tfds:{version}/train")
         (version / name).unlink()
         (version / name).write_bytes(content)
