@@ -13,6 +13,7 @@ from contrastive_jax.addresses import check_local
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.libraries import library
 from contrastive_jax.evaluation.rankings import Ranking
+from contrastive_jax.named_files import open_regular
 
 Run = Mapping[str, Mapping[str, float]]
 Qrels = Mapping[str, Mapping[str, int]]
@@ -76,8 +77,13 @@ def check_run_file(path: str) -> None:
 
 
 def write_run(path: str | Path, run: Run, tag: str) -> None:
-    """A run file, `query Q0 document rank score tag` a line, whole or not at all."""
+    """A run file, `query Q0 document rank score tag` a line, whole or not at all.
+
+    Raises InputError where it cannot be written, or would take the place of something that is no run file:
+    the config of a run that came from elsewhere may name any.
+    """
     path = Path(path)
+    _check_replaced(path)
     lines = []
     for query, answers in first_of(run, 2**31).items():
         lines += [
@@ -91,6 +97,17 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
         partial.replace(path)
     except OSError as error:
         raise InputError(f"run_file {path}: cannot be written ({error.strerror})") from error
+
+
+def _check_replaced(path: Path) -> None:
+    if os.path.lexists(path):
+        try:
+            with os.fdopen(open_regular(path), "rb") as file:
+                first = file.readline(1 << 12).split()
+        except OSError as error:
+            raise InputError(f"run_file {path}: cannot be replaced ({error.strerror})") from error
+        if first and first[1:2] != [b"Q0"]:
+            raise InputError(f"run_file {path}: something else is there; give another name or delete it")
 
 
 def _parsed(name: str) -> tuple[str, int | None]:

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import pytrec_eval
@@ -114,3 +116,21 @@ def test_the_first_right_answer():
     run = run_of(found, ["a", "b", "c"], list("vwxyz"))
     assert run == {"a": {"z": 3.0, "x": 2.0}, "b": {"v": 1.0}, "c": {}}
     assert first_of({"q": {"a": 1.0, "b": 1.0, "c": 2.0}}, 2) == {"q": {"c": 2.0, "b": 1.0}}
+
+
+def test_a_run_file_takes_the_place_of_none_but_its_like(tmp_path):
+    """The config of somebody else's run may name any file."""
+    run, file = {"q": {"d": 1.0}}, tmp_path / "run.txt"
+    for _ in range(2):
+        write_run(file, run, "ours")
+    (tmp_path / "profile").write_text("export PATH=/bin\n")
+    (tmp_path / "link").symlink_to("profile")
+    os.mkfifo(tmp_path / "pipe")
+    for name, words in {
+        "profile": "something else is there",
+        "link": "something else",
+        "pipe": "a pipe",
+    }.items():
+        with pytest.raises(InputError, match=words):
+            write_run(tmp_path / name, run, "ours")
+    assert (tmp_path / "profile").read_text() == "export PATH=/bin\n"
