@@ -1,7 +1,9 @@
-"""Means over the rows that have a positive."""
+"""Means over the rows that have a positive, and what they are where all embeddings are alike."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import jax
@@ -9,6 +11,8 @@ import jax.numpy as jnp
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Float
+
+    from contrastive_jax.losses.softmax import SoftmaxContrastive
 
 
 def mean_cross_entropy(
@@ -33,6 +37,17 @@ def mean_cross_entropy(
         "positive_probability": (jnp.exp(-entropy) * share).sum(),
     }
     return (entropy * share).sum(), jax.lax.stop_gradient(metrics)
+
+
+def softmax_at_chance(
+    loss: SoftmaxContrastive, batch_size: int, sizes: Mapping[str, int] = {}
+) -> float | None:
+    """The mean logarithm of how many a row, and a column, is told from; None where more is added to some."""
+    if loss.margin or loss.angular_margin or loss.own_negatives or loss.memory_labels or loss.guide:
+        return None
+    of_rows = sum(matrix.columns for matrix in loss.matrices(batch_size, sizes))
+    seen = (of_rows, batch_size) if loss.symmetric else (of_rows,)
+    return sum(math.log(max(count - loss.decoupled, 1)) for count in seen) / len(seen)
 
 
 def _nonzero(x):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +13,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.losses.guides import attach_guide, false_negative
 from contrastive_jax.losses.loss import Loss
 from contrastive_jax.losses.margins import check_margins, with_margin
-from contrastive_jax.losses.means import mean_cross_entropy
+from contrastive_jax.losses.means import mean_cross_entropy, softmax_at_chance
 from contrastive_jax.losses.negatives import Memory, further_columns, seen, with_labels
 from contrastive_jax.losses.pairs import (
     checked_labels,
@@ -280,12 +279,7 @@ class SoftmaxContrastive(PairLoss):
         return found + ((Matrix(batch_size, batch_size, self.guide[0], sides=0),) if self.guide else ())
 
     def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
-        """The logarithm of how many a row and a column is told from; None where more is added to some."""
-        if self.margin or self.angular_margin or self.own_negatives or self.memory_labels or self.guide:
-            return None
-        of_rows = sum(matrix.columns for matrix in self.matrices(batch_size, sizes))
-        seen = (of_rows, batch_size) if self.symmetric else (of_rows,)
-        return sum(math.log(max(count - self.decoupled, 1)) for count in seen) / len(seen)
+        return softmax_at_chance(self, batch_size, sizes)
 
     def __call__(self, params: dict[str, Array], embeddings: Mapping, fields: Mapping) -> Loss:
         pair, labels = self.arguments(embeddings, fields)
