@@ -114,8 +114,7 @@ def softmax_contrastive(
         raise ValueError(f"label_smoothing={label_smoothing}: give a number in [0, 1)")
     if positives is not None and soft is not None:
         raise ValueError("positives= and soft= both say who belongs to whom: give one of them")
-    memory = Memory.of(memory)
-    memory, memory_labels = with_labels(memory, memory_labels, len(rows))
+    memory, memory_labels = with_labels(Memory.of(memory), memory_labels, len(rows))
     remembered = None if memory is None else memory.embeddings
     given = rows, columns, checked_scale(scale), negatives, remembered, soft, guide, log_weights, weights
     given, fine = finite(*given, present=present)
