@@ -63,24 +63,12 @@ def _check_stop(stop) -> None:
 
 def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
     from contrastive_jax.training.advance import Stopped, StoppedInStep
-    from contrastive_jax.training.agreement import check_same_folder, check_same_run
-    from contrastive_jax.training.experiment import Experiment
+    from contrastive_jax.training.agreement import check_same_folder
     from contrastive_jax.training.loop import Run
     from contrastive_jax.training.program_cache import kept_programs, programs_folder
-    from contrastive_jax.training.provenance import Provenance
-    from contrastive_jax.training.stores.paths import place
-    from contrastive_jax.training.workdir import begun, finished, stored_steps
+    from contrastive_jax.training.workdir import finished, stored_steps
 
-    check_same_run(group, stored)
-    path = place(options.workdir)
-    config, stored = _in_order(config, stored, path, group)
-    experiment = Experiment(config)
-    data = Provenance(experiment, path, options.accept_changed_data)
-    if group.tell(not begun(path)):
-        # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
-        experiment.check_data()
-        experiment.find_starts(group)
-        data.agree(group)
+    path, experiment, data, stored = _checked(options, config, stored, group)
     before = group.tell(stored_steps(path) if group.first else None)
     with _workdir(path, stored, options.extend, group, data.check):
         check_same_folder(group, path)
@@ -105,6 +93,27 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
             answer(stream, {"workdir": str(path), **result}, options.json)
             _point_at(path)
     return DONE
+
+
+def _checked(options, config, stored, group) -> tuple:
+    """(work directory, experiment, its data, stored config) of all processes, with nothing written yet."""
+    from contrastive_jax.training.agreement import check_same_run
+    from contrastive_jax.training.experiment import Experiment
+    from contrastive_jax.training.provenance import Provenance
+    from contrastive_jax.training.stores.paths import place
+    from contrastive_jax.training.workdir import begun
+
+    check_same_run(group, stored)
+    path = place(options.workdir)
+    config, stored = _in_order(config, stored, path, group)
+    experiment = Experiment(config)
+    data = Provenance(experiment, path, options.accept_changed_data)
+    if group.tell(not begun(path)):
+        # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
+        experiment.check_data()
+        experiment.find_starts(group)
+        data.agree(group)
+    return path, experiment, data, stored
 
 
 @contextlib.contextmanager

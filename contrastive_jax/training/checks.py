@@ -51,10 +51,6 @@ def check_numbers(config: Config) -> None:
             raise InputError(f"config.{key}={value}: give 0 or more")
     if not 0 <= config.seed < 2**32:  # JAX's keys would take a larger one for a smaller
         raise InputError(f"config.seed={config.seed}: give a whole number from 0 to {2**32 - 1}")
-    if config.data.order not in (None, *ORDERS):
-        raise InputError(
-            f"config.data.order={config.data.order}: give {' or '.join(map(str, ORDERS))}, or None"
-        )
     if not 0 <= config.data.broken_share <= 1:
         raise InputError(f"config.data.broken_share={config.data.broken_share}: give a share from 0 to 1")
     for key, value in {
@@ -64,6 +60,14 @@ def check_numbers(config: Config) -> None:
     }.items():
         if value is not None and value <= 0:
             raise InputError(f"config.{key}={value}: give a positive number")
+
+
+def check_choices(config: Config) -> None:
+    """What a config chooses is among what there is."""
+    if config.data.order not in (None, *ORDERS):
+        raise InputError(
+            f"config.data.order={config.data.order}: give {' or '.join(map(str, ORDERS))}, or None"
+        )
     if config.mode not in MODES:
         raise InputError(f"config.mode={config.mode} is unknown; {nearest(config.mode, MODES)}")
     if not config.losses:

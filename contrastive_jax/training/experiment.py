@@ -24,6 +24,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.opening import opened
 from contrastive_jax.training import lora, optimizer, starting
 from contrastive_jax.training.checks import (
+    check_choices,
     check_division,
     check_fields,
     check_memory,
@@ -50,6 +51,7 @@ class Experiment:
     def __init__(self, config: Config, devices=None, training: bool = True):
         self.config = config
         check_numbers(config)
+        check_choices(config)
         self.mesh: Mesh = config.mesh.make(devices)
         structures = {name: view.structure() for name, view in config.data.views.items()}
         counts = {name: view.count for name, view in config.data.views.items() if view.count}

@@ -83,9 +83,7 @@ def test_a_line_without_end_is_one_broken_record(tmp_path, monkeypatch):
     source = JSONLines(str(tmp_path / "c.jsonl"))
     assert len(source) == 4
     assert source.column("n") == [0, "", 3, ""]
-    with pytest.raises(
-        BrokenRecord, match=r"line 3: it is 213 bytes, and at most 64 are read"
-    ):
+    with pytest.raises(BrokenRecord, match=r"line 3: it is 213 bytes, and at most 64 are read"):
         source[1]
     with pytest.raises(BrokenRecord, match="line 6: "):
         source[3]
