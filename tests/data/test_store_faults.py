@@ -56,11 +56,13 @@ def store():
             patch.setenv(name, value)
         # Those of the store's own library would hide what is tested here.
         patch.setattr(s3fs.S3FileSystem, "retries", 1)
+        s3fs.S3FileSystem.clear_instance_cache()  # of another server's address
         client = boto3.client("s3")
         client.create_bucket(Bucket="faults")
         for key, content in _sets().items():
             client.put_object(Bucket="faults", Key=key, Body=content)
         yield proxy
+    s3fs.S3FileSystem.clear_instance_cache()
     proxy.stop()
     server.stop()
 
