@@ -1,6 +1,7 @@
 """Every test sees 8 virtual CPU devices, set up here before JAX starts its backend."""
 
 import gc
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -46,6 +47,7 @@ def store_endpoint():
     """The address of a server on this machine that speaks S3, with conditional writes."""
     from moto.server import ThreadedMotoServer
 
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it tells every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

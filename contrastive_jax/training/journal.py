@@ -64,10 +64,10 @@ class Journal:
             self._metrics.amend(step, dict(values))
             self._add(step, values)
 
-    def flush(self) -> None:
+    def flush(self, hasty: bool = False) -> None:
         """Makes durable what has been written: on a disk it is already, a store gets it here."""
         if self._mirror and self._group.first:
-            self._mirror.push()
+            self._mirror.push(hasty)
 
     def lines(self) -> list[dict[str, Any]]:
         """All lines; none in other processes than the first."""
@@ -89,6 +89,6 @@ class Journal:
             self.flush()
             return
         try:
-            self.flush()
+            self.flush(hasty=True)
         except (OSError, CommandError) as error:  # of two faults the first one is told
             log.warning("the last lines are lost: %s", error)

@@ -9,12 +9,22 @@ import sys
 from pathlib import Path
 
 import pytest
-from real_runs import Command, ended, message, until, untimed
+from real_runs import CONFIGS, Command, ended, message, until, untimed
 
 from contrastive_jax.training.manifest import MANIFEST
 
 PAUSE = 0.1  # between two questions to the server, which is a thread of this process
 pytestmark = [pytest.mark.slow, pytest.mark.command]
+
+
+STARTED = """
+import runpy
+
+def get_config(arg):
+    config = runpy.run_path("{base}")["get_config"]("small")
+    config.init_from = dict(image=dict(path="{run}"))
+    return config
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +80,9 @@ def test_a_signal_a_second_run_and_reading(in_bucket, undisturbed, run_in_bucket
     assert not (run_in_bucket / ".lock").exists()
     found = reading(in_bucket, "eval", "--workdir", run_in_bucket, "--evaluator", "scripts")
     assert found["step"] == at
-    beginning = f"init_from.image.path={run_in_bucket}"
-    _, err = in_bucket.run(tmp_path / "other", "steps=1", "evaluation.every=1", beginning)
+    (tmp_path / "config.py").write_text(STARTED.format(base=CONFIGS / "glyphs.py", run=run_in_bucket))
+    config = os.path.relpath(tmp_path / "config.py", CONFIGS)
+    _, err = in_bucket.run(tmp_path / "other", "steps=1", "evaluation.every=1", config=config)
     assert f"from {run_in_bucket}, step {at}" in err
     assert not list(tmp_path.parent.rglob("s3:"))
 

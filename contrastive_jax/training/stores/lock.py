@@ -49,8 +49,8 @@ class StoreLock:
         self._ended.set()
         self._thread.join()
         try:
-            if self._holder() == self._owner["owner"]:
-                self._object.unlink(missing_ok=True)
+            if self._holder(self._object.hasty) == self._owner["owner"]:
+                self._object.hasty.unlink(missing_ok=True)
         except (OSError, CommandError) as error:
             log.warning("%s could not be removed, and is taken over later: %s", self._object, error)
 
@@ -63,7 +63,7 @@ class StoreLock:
             try:
                 self._object.create(self._content())
             except FileExistsError:
-                if self._holder() != self._owner["owner"]:  # it is ours where only the answer was lost
+                if self._holder(self._object) != self._owner["owner"]:  # else the answer was lost
                     self._remove_if_left()
                     continue
             break
@@ -100,24 +100,24 @@ class StoreLock:
             log.warning("%s: process %s of %s is gone", self._folder, first.get("pid"), first.get("host"))
             self._object.unlink(missing_ok=True)
 
-    def _read(self) -> dict[str, Any] | None:
+    def _read(self, path: StorePath | None = None) -> dict[str, Any] | None:
         try:
-            return json.loads(self._object.read_bytes())
+            return json.loads((path or self._object).read_bytes())
         except FileNotFoundError:
             return None
         except ValueError:
             return {}
 
-    def _holder(self) -> str | None:
-        return (self._read() or {}).get("owner")
+    def _holder(self, path: StorePath) -> str | None:
+        return (self._read(path) or {}).get("owner")
 
     def _beat(self) -> None:
         told = False
         while not self._ended.wait(BEAT_SECONDS):
             try:
-                if self._holder() != self._owner["owner"]:
+                if self._holder(self._object.hasty) != self._owner["owner"]:
                     self._leave()
-                self._object.write_bytes(self._content())
+                self._object.hasty.write_bytes(self._content())
                 told = False
             except (OSError, CommandError) as error:
                 if not told:

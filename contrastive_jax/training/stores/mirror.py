@@ -44,17 +44,18 @@ class Mirror:
                 file.write_bytes((self._remote / each).read_bytes())
                 self._put[each] = _state(file)
 
-    def push(self) -> None:
+    def push(self, hasty: bool = False) -> None:
         """Puts there what has changed here, and removes there what is gone here; then it is durable."""
+        remote = self._remote.hasty if hasty else self._remote
         with self._lock:
             files = (path for name in self._names for path in _files(self.local / name))
             now = {path.relative_to(self.local).as_posix(): path for path in files}
             for name, path in now.items():
                 if self._put.get(name) != (state := _state(path)):
-                    (self._remote / name).write_bytes(path.read_bytes())
+                    (remote / name).write_bytes(path.read_bytes())
                     self._put[name] = state
             for name in self._put.keys() - now.keys():
-                (self._remote / name).unlink(missing_ok=True)
+                (remote / name).unlink(missing_ok=True)
                 del self._put[name]
             self._pushed_at = time.monotonic()
 
@@ -68,7 +69,7 @@ class Mirror:
 
     def _push_if_it_goes(self) -> None:
         try:
-            self.push()
+            self.push(hasty=True)
         except (OSError, CommandError) as error:
             log.warning("%s is not up to date: %s", self._remote, error)
 

@@ -23,6 +23,7 @@ RETRY_SECONDS = 60.0
 """So long a store that does not answer is asked again, beside what its library does."""
 
 _PIECE = 1 << 24  # bytes read at a time
+_RETRIES = {"max_retries": 8, "initial_delay": "1s", "max_delay": "16s"}  # of TensorStore: as long, about
 _LASTING = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
 
 
@@ -59,7 +60,8 @@ class StorePath:
       InputError: its library is not installed.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patient: bool = True) -> None:
+        self._patient = patient
         self.kind, _, rest = address.partition("://")
         self.key = "/".join(part for part in rest.split("/") if part)
 
@@ -76,7 +78,12 @@ class StorePath:
         return hash(str(self))
 
     def __truediv__(self, name: str) -> StorePath:
-        return StorePath(f"{self}/{name}")
+        return StorePath(f"{self}/{name}", self._patient)
+
+    @property
+    def hasty(self) -> StorePath:
+        """The same, asked once: for what is tidied up after a fault, or tried again anyway."""
+        return StorePath(str(self), patient=False)
 
     def absolute(self) -> StorePath:
         return self
@@ -87,7 +94,7 @@ class StorePath:
 
     @property
     def parent(self) -> StorePath:
-        return StorePath(f"{self.kind}://{self.key.rpartition('/')[0]}")
+        return StorePath(f"{self.kind}://{self.key.rpartition('/')[0]}", self._patient)
 
     @property
     def bucket(self) -> str:
@@ -186,8 +193,8 @@ class StorePath:
         """TensorStore's own description of this folder."""
         path = f"{self.key.partition('/')[2]}/"
         if self.kind == "gs":
-            return {"driver": "gcs", "bucket": self.bucket, "path": path}
-        found = {"driver": "s3", "bucket": self.bucket, "path": path}
+            return {"driver": "gcs", "bucket": self.bucket, "path": path, "gcs_request_retries": _RETRIES}
+        found = {"driver": "s3", "bucket": self.bucket, "path": path, "s3_request_retries": _RETRIES}
         if "AWS_ACCESS_KEY_ID" in os.environ:  # its chain of other places to look says which are not there
             found["aws_credentials"] = {"type": "environment"}
         client = self._ask(lambda system: system.connect() and system.s3.meta)
@@ -205,7 +212,7 @@ class StorePath:
 
     def _ask(self, question: Callable[[Any], Any]) -> Any:
         """What the file system answers; a fault is tried again for a while."""
-        until, pause, told = time.monotonic() + RETRY_SECONDS, 0.5, False
+        until, pause, told = time.monotonic() + RETRY_SECONDS * self._patient, 0.5, False
         while True:
             try:
                 return question(self.system)

@@ -64,5 +64,7 @@ class BucketSteps(StoredSteps):
 
     def abandon(self, step: int) -> None:
         """Removes what a save that failed has written, as far as the store lets it."""
+        folder = self.path(step).hasty
         with contextlib.suppress(Exception):  # why it failed is told already
-            self.begin(step)
+            (folder / MANIFEST).unlink(missing_ok=True)
+            folder.remove_tree()
