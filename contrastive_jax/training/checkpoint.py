@@ -22,6 +22,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.data.faults import StoreFault
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import structure
@@ -30,7 +31,7 @@ from contrastive_jax.training.orbax_arrays import OrbaxArrays
 from contrastive_jax.training.retention import best, surplus
 from contrastive_jax.training.stored_steps import FORMAT, StoredSteps
 from contrastive_jax.training.stores.arrays import StoreArrays
-from contrastive_jax.training.stores.paths import StoreFault, StorePath, place
+from contrastive_jax.training.stores.paths import StorePath, place
 from contrastive_jax.training.stores.steps import BucketSteps
 from contrastive_jax.training.workdir import write_json
 

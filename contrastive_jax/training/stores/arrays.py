@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from contrastive_jax.training.stores.paths import StoreFault, StorePath
+from contrastive_jax.data.faults import StoreFault
+from contrastive_jax.training.stores.paths import StorePath
 
 _LARGEST = 1 << 28  # bytes of a chunk; a store takes 5 GB at once
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from contrastive_jax.addresses import check_place, scheme
-from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.data.faults import StoreFault
+from contrastive_jax.errors import InputError
 from contrastive_jax.named_files import read_regular
 
 log = logging.getLogger(__name__)
@@ -25,10 +26,6 @@ RETRY_SECONDS = 60.0
 _PIECE = 1 << 24  # bytes read at a time
 _RETRIES = {"max_retries": 8, "initial_delay": "1s", "max_delay": "16s"}  # of TensorStore: as long, about
 _LASTING = ("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError")
-
-
-class StoreFault(CommandError):  # noqa: N818
-    """A store does not answer, or not as it should: a restart may cure it."""
 
 
 def place(path: str | os.PathLike[str] | StorePath) -> Path | StorePath:
