@@ -134,7 +134,7 @@ class Pairs:
             answered.z[filled],
             self.depth,
             embed.mesh,
-            within=(np.ones(largest, int), inside),
+            within=(np.ones(largest, int), inside.astype(int)),
         )
         dense = Ranking(found[inside], scores[inside])
         rankings = {"": dense}

@@ -205,7 +205,7 @@ def _lock(path: Path | StorePath) -> IO[bytes] | StoreLock:
 def _read_json(file: Path | StorePath, advice: str) -> dict[str, Any] | None:
     try:
         stored = json.loads(content(file))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise kind_of(error)(f"{file} cannot be read ({error}): {advice}") from error
