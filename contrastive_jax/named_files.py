@@ -50,7 +50,7 @@ def check_name(name: str) -> None:
         why = "is an address, where a relative name is wanted"
     elif name.startswith(("/", "\\")):
         why = "is an absolute path, where a relative name is wanted"
-    elif ".." in re.split(r"[/\\]", name):
+    elif ".." in name and ".." in re.split(r"[/\\]", name):
         why = "leaves the folder"
     if why:
         raise InputError(f"{shown(name)} {why}")
@@ -202,8 +202,13 @@ def _place(descriptor: int, path: str) -> str:
 
 def _content(file: Any, name: str, limit: int | None) -> bytes:
     """All of a file; of one that says a wrong size no more than one byte above the limit."""
+    if limit is None:
+        return file.read()
     size = os.fstat(file.fileno()).st_size
-    content = file.read() if limit is None else file.read(limit + 1) if size <= limit else b""
-    if limit is not None and max(size, len(content)) > limit:
+    # Memory is taken for as much as is asked for: not for the limit, of every file.
+    content = file.read(size + 1) if size <= limit else b""
+    if len(content) > size:
+        content += file.read(limit + 1 - len(content))
+    if max(size, len(content)) > limit:
         raise InputError(f"{shown(name)} has more than {limit} bytes")
     return content
