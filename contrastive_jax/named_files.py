@@ -137,6 +137,7 @@ class Below:
         also: further folders that a link may lead into.
         links: let links lead anywhere.
         limit: bytes of a file at most.
+        advice: what to do about a link that leaves the folder, for the message.
     """
 
     def __init__(
@@ -145,8 +146,9 @@ class Below:
         also: Sequence[str | os.PathLike[str]] = (),
         links: bool = False,
         limit: int = FILE_BYTES,
+        advice: str = "",
     ) -> None:
-        self.folder, self.limit = os.path.realpath(folder), limit
+        self.folder, self.limit, self._advice = os.path.realpath(folder), limit, advice
         every = [self.folder, *map(os.path.realpath, also)]
         self._roots = () if links else tuple(f"{root.rstrip('/')}/" for root in every)
 
@@ -186,7 +188,7 @@ class Below:
 
     def _check_inside(self, name: str, place: str) -> None:
         if self._roots and not place.startswith(self._roots):
-            raise InputError(f"{shown(name)} is a link that leaves the folder")
+            raise InputError(f"{shown(name)} is a link that leaves the folder{self._advice}")
 
 
 def _place(descriptor: int, path: str) -> str:

@@ -15,6 +15,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.named_files import Below, check_name, shown
 
 LINKS = "links"
+_ADVICE = "; ?allow=links behind the source allows that"
 
 
 def allowed(text: str) -> tuple[str, ...]:
@@ -88,7 +89,8 @@ class Named:
 
     @functools.cached_property
     def _below(self) -> Below:
-        return Below(self._folder or ".", links=LINKS in self._allow, limit=self._access.file_bytes)
+        limit, links = self._access.file_bytes, LINKS in self._allow
+        return Below(self._folder or ".", links=links, limit=limit, advice=_ADVICE)
 
     def _may_lead_to(self, address: str, to: str) -> bool:
         here, there = urllib.parse.urlsplit(address), urllib.parse.urlsplit(to)
