@@ -50,7 +50,7 @@ def check_name(name: str) -> None:
         why = "is an address, where a relative name is wanted"
     elif name.startswith(("/", "\\")):
         why = "is an absolute path, where a relative name is wanted"
-    elif ".." in re.split(r"[/\\]", name):
+    elif ".." in name and ".." in re.split(r"[/\\]", name):
         why = "leaves the folder"
     if why:
         raise InputError(f"{shown(name)} {why}")
@@ -137,6 +137,7 @@ class Below:
         also: further folders that a link may lead into.
         links: let links lead anywhere.
         limit: bytes of a file at most.
+        advice: what to do about a link that leaves the folder, for the message.
     """
 
     def __init__(
@@ -145,8 +146,9 @@ class Below:
         also: Sequence[str | os.PathLike[str]] = (),
         links: bool = False,
         limit: int = FILE_BYTES,
+        advice: str = "",
     ) -> None:
-        self.folder, self.limit = os.path.realpath(folder), limit
+        self.folder, self.limit, self._advice = os.path.realpath(folder), limit, advice
         every = [self.folder, *map(os.path.realpath, also)]
         self._roots = () if links else tuple(f"{root.rstrip('/')}/" for root in every)
 
@@ -186,7 +188,7 @@ class Below:
 
     def _check_inside(self, name: str, place: str) -> None:
         if self._roots and not place.startswith(self._roots):
-            raise InputError(f"{shown(name)} is a link that leaves the folder")
+            raise InputError(f"{shown(name)} is a link that leaves the folder{self._advice}")
 
 
 def _place(descriptor: int, path: str) -> str:
@@ -202,8 +204,13 @@ def _place(descriptor: int, path: str) -> str:
 
 def _content(file: Any, name: str, limit: int | None) -> bytes:
     """All of a file; of one that says a wrong size no more than one byte above the limit."""
+    if limit is None:
+        return file.read()
     size = os.fstat(file.fileno()).st_size
-    content = file.read() if limit is None else file.read(limit + 1) if size <= limit else b""
-    if limit is not None and max(size, len(content)) > limit:
+    # Memory is taken for as much as is asked for: not for the limit, of every file.
+    content = file.read(size + 1) if size <= limit else b""
+    if len(content) > size:
+        content += file.read(limit + 1 - len(content))
+    if max(size, len(content)) > limit:
         raise InputError(f"{shown(name)} has more than {limit} bytes")
     return content

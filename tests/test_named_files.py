@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tracemalloc
 
 import pytest
 
@@ -141,3 +142,14 @@ def test_json_files(root):
 
 def test_long_names_are_cut():
     assert len(shown("x" * 10_000)) < 100
+
+
+def test_no_more_memory_than_a_file_takes(root):
+    below = Below(root)
+    below.read("inner/x")
+    tracemalloc.start()
+    try:
+        assert below.read("inner/x") == b"inside"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

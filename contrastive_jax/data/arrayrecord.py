@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 1024  # records that a column is read by
 _FIRST = 16  # records that tell whether a file holds any of ours
 SYSTEM_CALL = re.compile(r"\b(open|p?read|lseek|fstat)\(\) failed")  # in what the library says
-_KEPT_OPEN = 256  # files of one source at a time, as in `files.Parts`
+_KEPT_OPEN = 256  # files of one source at a time, as in `ranges.Parts`
 
 
 class ArrayRecord:

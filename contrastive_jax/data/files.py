@@ -87,8 +87,12 @@ def _remote_files(path: str, ending: str) -> list[str]:
     return found
 
 
-def below(folder: str) -> list[str]:
+def below(folder: str, links: bool = False) -> list[str]:
     """Paths of the files below a folder, relative to it, without hidden ones.
+
+    Args:
+        folder: local or remote.
+        links: whether to look behind links to folders too.
 
     Raises:
         InputError: there is no such folder, or a part of it cannot be read.
@@ -101,12 +105,7 @@ def below(folder: str) -> list[str]:
             return [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
         if not os.path.isdir(folder):
             raise FileNotFoundError(2, "no such folder", folder)
-        found = []
-        for inside, folders, names in os.walk(folder, onerror=_raised):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            paths = (os.path.join(inside, name) for name in names if not name.startswith("."))
-            found += [os.path.relpath(path, folder) for path in paths]
-        return found
+        return [os.path.relpath(path, folder) for path in walked(folder, links, strict=True)]
 
 
 def listed_sizes(folder: str) -> dict[str, int]:
@@ -119,10 +118,6 @@ def listed_sizes(folder: str) -> dict[str, int]:
         system = filesystem(folder)
         start = len(system._strip_protocol(folder)) + 1
         return {name[start:]: of["size"] for name, of in system.find(folder, detail=True).items()}
-
-
-def _raised(error: OSError) -> None:
-    raise error
 
 
 def read(path: str) -> bytes:

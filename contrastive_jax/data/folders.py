@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from contrastive_jax.data import files
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.faults import Access
-from contrastive_jax.data.named import Named, allowed
+from contrastive_jax.data.named import LINKS, Named, allowed
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.webdataset import PICTURES
 from contrastive_jax.errors import InputError
@@ -26,7 +26,7 @@ class Folder:
 
     Args:
         path: the folder; local or remote.
-        allow: ``links``: a link may leave the folder.
+        allow: ``links``: a link may leave the folder, and links to folders are looked behind.
         access: of what is read.
 
     Raises:
@@ -37,14 +37,16 @@ class Folder:
         self.name, self._folder = f"folder:{path}", os.path.expanduser(path).rstrip("/") or "/"
         self._arguments = self._folder, allow, access
         try:
-            self._named = Named(self._folder, allowed(allow), access)
-            found = set(files.below(self._folder))
+            stores = allowed(allow)
+            self._named = Named(self._folder, stores, access)
+            found = set(files.below(self._folder, LINKS in stores))
         except InputError as error:
             raise InputError(f"source {self.name!r}: {error}") from error
         self._keys = sorted(key for key in found if key.rpartition(".")[2].lower() in PICTURES)
         if not self._keys:
             endings = ", ".join(sorted(PICTURES))
-            raise InputError(f"source {self.name!r}: no picture in {path} (looked for {endings})")
+            behind = "" if LINKS in stores else "; behind links to folders with ?allow=links"
+            raise InputError(f"source {self.name!r}: no picture in {path} (looked for {endings}{behind})")
         self._texts = {key for key in found if key.endswith(".txt")}
         self._captioned = any(_caption(key) in self._texts for key in self._keys)
         classes = sorted({key.partition("/")[0] for key in self._keys if "/" in key})

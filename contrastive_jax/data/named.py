@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import urllib.parse
@@ -14,6 +15,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.named_files import Below, check_name, shown
 
 LINKS = "links"
+_ADVICE = "; ?allow=links behind the source allows that"
 
 
 def allowed(text: str) -> tuple[str, ...]:
@@ -39,6 +41,7 @@ class Named:
     def __init__(self, folder: str, allow: tuple[str, ...] = (), access: Access | None = None) -> None:
         self._folder, self._allow = folder, allow
         self._access = access or Access()
+        self._local = not is_remote(folder)
 
     def read(self, name: str, listed: bool = False) -> bytes:
         """The bytes of a name.
@@ -53,6 +56,9 @@ class Named:
         try:
             if is_data(name):
                 return data_bytes(name, self._access.file_bytes)
+            if self._local and "://" not in name:
+                with contextlib.suppress(OSError):
+                    return self._below.read(name)
             read = self._reader(name)
 
             def settled(error: OSError) -> bool:
@@ -75,15 +81,16 @@ class Named:
                 )
             address = f"{scheme.lower()}://{name[len(scheme) + 3 :]}"
             return lambda: fetched(address, limit, lambda to: self._may_lead_to(address, to))
-        check_name(urllib.parse.unquote(name) if self._folder.startswith(("http://", "https://")) else name)
-        if not is_remote(self._folder):
+        if self._local:
             return functools.partial(self._below.read, name)
+        check_name(urllib.parse.unquote(name) if self._folder.startswith(("http://", "https://")) else name)
         address = self._whole(name)
         return lambda: fetched(address, limit, lambda to: self._may_lead_to(address, to))
 
     @functools.cached_property
     def _below(self) -> Below:
-        return Below(self._folder or ".", links=LINKS in self._allow, limit=self._access.file_bytes)
+        limit, links = self._access.file_bytes, LINKS in self._allow
+        return Below(self._folder or ".", links=links, limit=limit, advice=_ADVICE)
 
     def _may_lead_to(self, address: str, to: str) -> bool:
         here, there = urllib.parse.urlsplit(address), urllib.parse.urlsplit(to)

@@ -14,7 +14,7 @@ from contrastive_jax.data import files
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.faults import Access, is_passing, retried
 from contrastive_jax.data.named import Named, allowed
-from contrastive_jax.data.parquet_files import File, footers_of, one, values_of
+from contrastive_jax.data.parquet_files import File, footers_of, one, spelled_out, values_of
 from contrastive_jax.data.parquet_schema import check_same, class_name, classes, is_struct, pictures
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CACHED_BYTES = 256 << 20  # of row groups, in each process
-_KEPT_OPEN = 256  # files of one source at a time, as in `files.Parts`
+_KEPT_OPEN = 256  # files of one source at a time, as in `ranges.Parts`
 _MEGABYTE = 1 << 20
 
 
@@ -223,10 +223,11 @@ class Parquet:
             file, group = self._groups[number]
             path, seconds = self._paths[file], self._access.retry_seconds
 
-            def read() -> tuple[pa.Table, list[pa.Array]]:
+            def read() -> list[pa.Array]:
                 try:
-                    table = self._opened(file).group(group, names)
-                    return table, [one(table.column(name)) for name in names]
+                    table = self._opened(file).group(group, names, keep)
+                    columns = [one(table.column(name)) for name in names]
+                    return [spelled_out(column) for column in columns] if keep else columns
                 except (OSError, ValueError) as error:  # of both kinds is what Arrow says of damage
                     self._open.pop(file, None)
                     if files.has_changed(path, self._stamps[file]):
@@ -234,12 +235,12 @@ class Parquet:
                     raise
 
             try:
-                table, columns = retried(read, path, seconds, settled=lambda error: not _of_the_disk(error))
+                columns = retried(read, path, seconds, settled=lambda error: not _of_the_disk(error))
             except OSError as error:
                 reason = str(error).removeprefix(f"{path}: ")
                 raise BrokenRecord(f"row group {group} of {path}: {reason}") from error
             if keep:
-                self._kept[number] = table.nbytes, columns
+                self._kept[number] = sum(column.nbytes for column in columns), columns
                 while len(self._kept) > 1 and sum(size for size, _ in self._kept.values()) > self._budget:
                     self._kept.popitem(last=False)
             return columns

@@ -8,6 +8,7 @@ its size is looked at before it is decoded.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,9 +28,14 @@ _AT_ONCE = 16  # remote files whose footers are read together
 _GROUP_BYTES = 1 << 29  # of a decoded row group; larger files may have larger ones:
 _GROUP_TIMES = 16  # as many times their own size
 _BATCH_BYTES = 1 << 28
+_FEW, _SMALL = 4, 1 << 20  # batches, and bytes, that are read as fast as a whole group
 _ROWS = 1 << 24  # of a file; larger files may have more:
 _ROWS_A_BYTE = 1024
 _BYTES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8, "BYTE_ARRAY": 8}
+
+
+class _TooLarge(OSError):  # noqa: N818
+    pass
 
 
 class File:
@@ -43,47 +49,65 @@ class File:
 
     def __init__(self, path: str, size: int, seconds: float = RETRY_SECONDS) -> None:
         self._path, self._size, self._seconds = path, size, seconds
-        self._plain: pq.ParquetFile | None = None
-        with _open(path, seconds) as file:
-            self._metadata = file.metadata
+        self._plain = _open(path, seconds)
+        self._coded: pq.ParquetFile | None = None
+        self._metadata = self._plain.metadata
         columns = [self._metadata.schema.column(number) for number in range(self._metadata.num_columns)]
         self._lengths = [_BYTES.get(column.physical_type, column.length) for column in columns]
-        self._coded = _open(
-            path,
-            seconds,
-            metadata=self._metadata,
-            read_dictionary=[column.path for column in columns if column.physical_type == "BYTE_ARRAY"],
-        )
+        self._flat = all(column.max_repetition_level == 0 for column in columns)
+        self._texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
 
     def close(self) -> None:
         for file in filter(None, (self._plain, self._coded)):
             file.close()
 
-    def group(self, number: int, names: Sequence[str]) -> pa.Table:
+    def group(self, number: int, names: Sequence[str], spelled: bool = False) -> pa.Table:
         """The columns of a row group, by its number.
+
+        Args:
+            number: of the row group.
+            names: of the columns.
+            spelled: whether texts may come spelled out, where that is faster: equal ones are not one then.
 
         Raises:
             OSError: decoded they would be too large, or there are other than the file says.
         """
-        import pyarrow as pa
-
         metadata = self._metadata.row_group(number)
         tops = {name.split(".")[0] for name in names}
         chunks = [(metadata.column(n), length) for n, length in enumerate(self._lengths)]
         chunks = [each for each in chunks if each[0].path_in_schema.split(".")[0] in tops]
         stored = sum(chunk.total_compressed_size for chunk, _ in chunks)
         most = max(_GROUP_BYTES, _GROUP_TIMES * min(self._size, stored))
-        _check(sum(each.total_uncompressed_size + each.num_values * length for each, length in chunks), most)
+        decoded = sum(each.total_uncompressed_size + each.num_values * length for each, length in chunks)
+        _check(decoded, most)
+        # Of flat columns a row is at most as large as all that is stored.
+        rows = _BATCH_BYTES // max(decoded, 1)
+        table = None
+        if spelled and self._flat and metadata.num_rows <= _FEW * rows:
+            with contextlib.suppress(_TooLarge):
+                table = self._in_batches(number, names, rows, max(2 * decoded, _SMALL))
+        if table is None:
+            longest = max(each.num_values * each.total_uncompressed_size for each, _ in chunks)
+            table = self._coded_group(number, names, max(min(rows, 4096), 1), longest, most)
+        if len(table) != metadata.num_rows:
+            raise OSError(f"it holds {len(table):,} rows where its footer says {metadata.num_rows:,}")
+        return table
+
+    def _coded_group(self, number: int, names: Sequence[str], rows: int, longest: int, most: int) -> pa.Table:
+        import pyarrow as pa
+
+        if self._coded is None:
+            options = {"metadata": self._metadata, "read_dictionary": self._texts}
+            self._coded = _open(self._path, self._seconds, **options)
         try:
             table = self._coded.read_row_group(number, columns=list(names))
         except OSError as error:
             if "Not yet implemented" not in str(error):
                 raise
             # Texts of which each may repeat the one before, so that there is no dictionary of them.
-            largest = max(chunk.total_uncompressed_size for chunk, _ in chunks)
-            table = self._in_batches(number, names, max(_BATCH_BYTES // max(largest, 1), 1), most)
-        if len(table) != metadata.num_rows:
-            raise OSError(f"it holds {len(table):,} rows where its footer says {metadata.num_rows:,}")
+            if not self._flat:  # a row may hold all of them
+                _check(longest, most)
+            return self._in_batches(number, names, rows, most)
         for column in table.columns:
             if pa.types.is_nested(column.type):  # of which Python makes a text of its own for every number
                 _check(sum(map(_bytes_in, column.chunks)), most)
@@ -92,9 +116,8 @@ class File:
     def _in_batches(self, number: int, names: Sequence[str], rows: int, most: int) -> pa.Table:
         import pyarrow as pa
 
-        self._plain = self._plain or _open(self._path, self._seconds, metadata=self._metadata)
         batches, read = [], 0
-        for batch in self._plain.iter_batches(min(rows, 4096), row_groups=[number], columns=list(names)):
+        for batch in self._plain.iter_batches(rows, row_groups=[number], columns=list(names)):
             read += batch.nbytes
             _check(read, most)
             batches.append(batch)
@@ -139,7 +162,7 @@ def _footer(path: str) -> tuple[pa.Schema, list[int], list[Any]]:
 
 def _check(decoded: int, most: int) -> None:
     if decoded > most:
-        raise OSError(
+        raise _TooLarge(
             f"it would be {decoded:,} bytes in memory, and at most {most:,} are read; "
             "write the file anew with smaller row groups (row_group_size=1000)"
         )
@@ -173,6 +196,17 @@ def one(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         return column  # each piece has a dictionary of its own
     combined = column.combine_chunks()
     return combined if isinstance(combined, pa.Array) else column
+
+
+def spelled_out(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """A column with texts in place of numbers into a dictionary, where they take no more than twice the
+    memory: they are read faster one by one."""
+    import pyarrow as pa
+
+    if not isinstance(column, pa.DictionaryArray):
+        return column
+    small = _bytes_in(column) + 4 * len(column) <= 2 * column.nbytes
+    return column.dictionary_decode() if small else column
 
 
 def values_of(column: pa.Array | pa.ChunkedArray) -> list[Any]:

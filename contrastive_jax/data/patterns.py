@@ -51,23 +51,34 @@ def expanded(pattern: str) -> list[str]:
     return ["".join(choice) for choice in itertools.product(*choices)]
 
 
-def walked(folder: str) -> Iterator[str]:
-    """The files below a folder and behind links, without hidden ones; links may go in circles."""
-    yield from _walked(folder, frozenset(), collections.Counter())
+def walked(folder: str, links: bool = True, strict: bool = False) -> Iterator[str]:
+    """The files below a folder, without hidden ones.
+
+    Args:
+        folder: to look into.
+        links: whether to look behind links to folders too; they may go in circles.
+        strict: raise OSError for a folder that cannot be read, in place of passing it over.
+    """
+    yield from _walked(folder, links, strict, frozenset(), collections.Counter())
 
 
-def _walked(folder: str, above: frozenset[str], visits: collections.Counter[str]) -> Iterator[str]:
+def _walked(
+    folder: str, links: bool, strict: bool, above: frozenset[str], visits: collections.Counter[str]
+) -> Iterator[str]:
     real = os.path.realpath(folder)
     visits[real] += 1
     if real in above or visits[real] > _VISITS:
         return
     try:
         with os.scandir(folder) as entries:
-            there = [(each.path, each.is_dir()) for each in entries if not each.name.startswith(".")]
+            seen = [each for each in entries if not each.name.startswith(".")]
+            there = [(each.path, each.is_dir(), links or not each.is_symlink()) for each in seen]
     except OSError:
+        if strict:
+            raise
         return
-    for path, is_folder in there:
-        if is_folder:
-            yield from _walked(path, above | {real}, visits)
-        else:
+    for path, is_folder, enter in there:
+        if not is_folder:
             yield path
+        elif enter:
+            yield from _walked(path, links, strict, above | {real}, visits)

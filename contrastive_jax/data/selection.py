@@ -186,8 +186,9 @@ class Renamed:
 def _content(source: str, path: str) -> bytes:
     try:
         return read(path)
-    except OSError as error:
-        raise InputError(f"source {source!r}: cannot read {path} ({error.strerror or error})") from error
+    except (OSError, InputError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"source {source!r}: cannot read {path} ({reason})") from error
 
 
 def _has_column(source: Source, field: str) -> bool:

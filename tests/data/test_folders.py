@@ -6,6 +6,7 @@ import pytest
 from contrastive_jax.data.faults import Access, StoreFault
 from contrastive_jax.data.folders import Folder
 from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.data.sources import open_source
 from contrastive_jax.errors import InputError
 
 
@@ -84,3 +85,27 @@ def test_a_subfolder_that_cannot_be_read_is_not_passed_over(tmp_path, monkeypatc
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(InputError, match="Permission denied"):
         Folder(str(tmp_path))
+
+
+def test_classes_that_are_links_to_folders(tmp_path):
+    folder, elsewhere = tmp_path / "set", tmp_path / "elsewhere"
+    for path in (folder, elsewhere):
+        path.mkdir()
+    (elsewhere / "x.png").write_bytes(b"x")
+    (elsewhere / "round").symlink_to(folder)
+    for name in "ab":
+        (folder / name).symlink_to(elsewhere)
+    with pytest.raises(InputError, match=r"no picture in .*behind links to folders with \?allow=links\)"):
+        open_source(f"folder:{folder}")
+    keys = open_source(f"folder:{folder}?allow=links").column("key")
+    assert {"a/x.png", "b/x.png"} <= set(keys)
+    assert len(keys) < 10
+
+
+def test_a_picture_that_is_a_link_says_how_to_allow_it(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "x.png").write_bytes(b"x")
+    (tmp_path / "set" / "x.png").symlink_to("../x.png")
+    with pytest.raises(BrokenRecord, match=r"leaves the folder; \?allow=links behind the source allows that"):
+        open_source(f"folder:{tmp_path}/set")[0]
+    assert open_source(f"folder:{tmp_path}/set?allow=links")[0]["image"] == b"x"

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from contrastive_jax.data import parquet_files
 from contrastive_jax.data.parquet import Parquet
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
@@ -115,3 +116,50 @@ def test_more_rows_than_a_file_can_hold(tmp_path, monkeypatch):
     monkeypatch.setattr("contrastive_jax.data.parquet_files._ROWS_A_BYTE", 10)
     with pytest.raises(InputError, match=r"rows\.parquet \([\d,]+ bytes\) says that it holds 1,000,000 rows"):
         Parquet(str(path))
+
+
+def test_lists_of_texts_that_repeat_one_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("contrastive_jax.data.parquet_files._GROUP_BYTES", 1 << 20)
+    deltas = {"use_dictionary": False, "column_encoding": {"c.list.element": "DELTA_BYTE_ARRAY"}}
+    path = str(tmp_path / "lists.parquet")
+    pq.write_table(pa.table({"c": [["a" * 50_000] * 1000]}), path, **deltas)
+    read = []
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *args, **options: read.append(args) or [])
+    with pytest.raises(BrokenRecord, match=r"it would be [\d,]+ bytes in memory"):
+        Parquet(path)[0]
+    assert not read
+
+
+def test_different_texts_are_read_without_a_dictionary_of_them(tmp_path, monkeypatch):
+    opened = []
+
+    def opening(path, *args, _open=parquet_files._open, **options):
+        opened.append("read_dictionary" in options)
+        return _open(path, *args, **options)
+
+    monkeypatch.setattr(parquet_files, "_open", opening)
+    path = str(tmp_path / "t.parquet")
+    texts = [f"{n}" * 300 for n in range(1000)]
+    pq.write_table(pa.table({"text": texts, "bytes": [t.encode() for t in texts]}), path, row_group_size=500)
+    assert [record["text"] for record in Parquet(path)] == texts
+    assert not any(opened)
+
+
+def test_one_text_for_many_rows_of_a_small_group_is_kept_once(tmp_path):
+    path = str(tmp_path / "t.parquet")
+    pq.write_table(pa.table({"text": repeated(["a" * 65536], 1000)}), path, store_schema=False)
+    source = Parquet(path)
+    assert source[999]["text"] == "a" * 65536
+    ((size, _),) = source._kept.values()
+    assert size < 1 << 20
+
+
+def test_texts_of_a_large_group_are_spelled_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("contrastive_jax.data.parquet_files._BATCH_BYTES", 1)
+    path = str(tmp_path / "t.parquet")
+    texts = [None, *(f"text {n}" for n in range(1000))]
+    pq.write_table(pa.table({"text": texts}), path)
+    source = Parquet(path)
+    assert [record["text"] for record in source] == texts
+    (((_, (column,))),) = source._kept.values()
+    assert pa.types.is_string(column.type)

@@ -176,3 +176,10 @@ def test_a_broken_first_record_does_not_close_a_source(tmp_path):
     assert source[1]["picture"] == b"picture"
     with pytest.raises(InputError, match=r"no field 'b' to keep by; .*known: a, image"):
         open_source(f"jsonl:{tmp_path}/x.jsonl?keep=b")
+
+
+def test_a_list_of_keys_that_is_no_file_names_its_source(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n')
+    spec = f"jsonl:{tmp_path}/x.jsonl?keys=/dev/zero"
+    with pytest.raises(InputError, match=r"source 'jsonl:.*cannot read /dev/zero \('/dev/zero' is a device"):
+        open_source(spec)
