@@ -62,6 +62,23 @@ def check_numbers(config: Config) -> None:
             raise InputError(f"config.{key}={value}: give a positive number")
 
 
+def check_schedule(config: Config) -> None:
+    """Warm-up and cool-down, which are cut to the steps of a run, are whole in it."""
+    given = config.optimizer
+    if given.warmup_steps is not None and given.warmup_steps >= config.steps:
+        raise InputError(
+            f"config.optimizer.warmup_steps={given.warmup_steps}: give less than steps={config.steps}"
+        )
+    key = "cooldown" if given.cooldown_steps is None else "cooldown_steps"
+    down = round(given.cooldown * config.steps) if given.cooldown_steps is None else given.cooldown_steps
+    up = round(given.warmup * config.steps) if given.warmup_steps is None else given.warmup_steps
+    if down and up + down > config.steps:
+        raise InputError(
+            f"config.optimizer.{key}={getattr(given, key)}: {down} steps after a warm-up of {up} are more "
+            f"than the run's {config.steps}; give less of either"
+        )
+
+
 def check_choices(config: Config) -> None:
     """What a config chooses is among what there is."""
     if config.data.order not in (None, *ORDERS):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from contrastive_jax.training.experiment import Experiment
@@ -49,11 +52,11 @@ class Collapse:
         self.extra["collapsed"] = True
         return self._told(step, long[0], values)
 
-    @property
+    @functools.cached_property
     def _warmup(self) -> int:
-        rate, steps = self.experiment.rate, self.experiment.config.steps
-        highest = 0.999 * self.experiment.config.optimizer.learning_rate
-        return next((step for step in range(steps) if float(rate(step)) >= highest), 0)
+        # When first asked for: a run that is resumed has another schedule than its config alone.
+        rates = np.asarray(self.experiment.rate(np.arange(self.experiment.config.steps)))
+        return int(np.argmax(rates >= 0.999 * self.experiment.config.optimizer.learning_rate))
 
     def _told(self, step: int, name: str, values: Mapping[str, float]) -> str:
         chance = self.at_chance[name]

@@ -30,6 +30,7 @@ from contrastive_jax.training.checks import (
     check_memory,
     check_numbers,
     check_queues,
+    check_schedule,
     check_wiring,
 )
 from contrastive_jax.training.microbatch import Cut
@@ -52,6 +53,7 @@ class Experiment:
         self.config = config
         check_numbers(config)
         check_choices(config)
+        check_schedule(config)
         self.mesh: Mesh = config.mesh.make(devices)
         structures = {name: view.structure() for name, view in config.data.views.items()}
         counts = {name: view.count for name, view in config.data.views.items() if view.count}

@@ -53,9 +53,14 @@ class Optimizer(ABC):
         _check(self, "0 or more", lambda x: x >= 0, "weight_decay", "final", "warmup_steps", "cooldown_steps")
         if self.final > self.learning_rate:
             raise InputError(f"final={self.final} is over learning_rate={self.learning_rate}: lower it")
+        if self.cooldown and self.cooldown_steps is not None:
+            raise InputError(
+                f"cooldown={self.cooldown} and cooldown_steps={self.cooldown_steps}: give one of the two"
+            )
         cooldown = self.cooldown or self.cooldown_steps
         if cooldown and self.decay != "constant":
-            raise InputError(f"cooldown={cooldown} wants decay='constant', and decay={self.decay!r} falls")
+            key = "cooldown" if self.cooldown else "cooldown_steps"
+            raise InputError(f"{key}={cooldown} wants decay='constant', and decay={self.decay!r} falls")
         if self.final and self.decay == "constant" and not cooldown:
             raise InputError(
                 f"final={self.final}, and decay='constant' does not fall: give a cooldown or another decay"

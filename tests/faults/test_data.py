@@ -115,6 +115,28 @@ def test_data_that_change_while_the_run_is_down(tmp_path, command, pictures):
 
 
 @pytest.mark.slow
+def test_an_evaluation_that_fails_and_a_picture_that_cannot_be_drawn(tmp_path, command, pictures):
+    """The step is saved before the run ends, and once the record is mended it goes on from there."""
+    config, workdir = pictures(17), tmp_path / "run"
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text((tmp_path / "captions.jsonl").read_text())
+    config["config"] += f",held_out=jsonl:{held_out}"
+    config["tiny"] += ("evaluation.every=6", "evaluation.batch_size=32", "data.broken_share=0.5")
+    _, err = command.run(workdir, code=2, **config)
+    assert "evaluation after step 6: " in message(err)
+    assert "record 17" in message(err)
+    assert steps(workdir) == [4, 6]
+    held_out.write_text(held_out.read_text().replace('"17.png"', '"18.png"'))
+    (workdir / "report").write_text("no folder")
+    _, err = command.run(workdir, **config)
+    assert "resuming from step 6" in err
+    for name in ("curves", "retrieval"):
+        assert f"report/{name}.png is not drawn: FileExistsError" in err
+    figures = [[name for name in line if name.startswith("retrieval/")] for line in lines(workdir)]
+    assert [step for step, names in enumerate(figures, 1) if names] == [6, 12]
+
+
+@pytest.mark.slow
 def test_a_record_that_never_comes(tmp_path, command, pictures):
     """A picture at a server that takes the call and never answers, as a dead network drive does."""
     config, workdir = pictures(), tmp_path / "run"

@@ -3,10 +3,12 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from contrastive_jax.losses import KINDS
 from contrastive_jax.training.collapse import Collapse
+from contrastive_jax.training.optimizer import AdamW
 
 LN = math.log(64)
 
@@ -22,7 +24,7 @@ def watch(extra, losses=("clip",), steps=30, collapse_steps=5, warmup=10):
     )
     branches = {name: SimpleNamespace(view=name) for name in ("a", "b")}
     graph = SimpleNamespace(memory={}, counts={}, branches=branches)
-    experiment = SimpleNamespace(config=config, graph=graph, rate=lambda step: min(step / warmup, 1.0))
+    experiment = SimpleNamespace(config=config, graph=graph, rate=lambda step: np.minimum(step / warmup, 1.0))
     return Collapse(experiment, extra)
 
 
@@ -64,3 +66,20 @@ def test_one_of_several_losses():
 def test_the_number_of_steps_grows_with_the_run():
     counts = [watch({}, steps=steps, collapse_steps=None).steps for steps in (24, 5000, 10**6)]
     assert counts == [100, 500, 1000]
+
+
+def test_the_schedule_is_asked_once_for_the_end_of_the_warm_up():
+    """Step by step it would take longer than the train step itself where runs are long."""
+    collapse, asked = watch({}), []
+    schedule = collapse.experiment.rate
+    collapse.experiment.rate = lambda step: asked.append(step) or schedule(step)
+    assert list(told(collapse, [LN] * 30)) == [15]
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("decay", ["cosine", "linear", "constant"])
+def test_the_warm_up_of_a_real_schedule(decay):
+    collapse = watch({})
+    optimizer = AdamW(learning_rate=1.0, warmup_steps=10, decay=decay)
+    collapse.experiment.rate = optimizer.schedule(30)
+    assert list(told(collapse, [LN] * 30)) == [15]

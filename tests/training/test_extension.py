@@ -9,6 +9,7 @@ import pytest
 from contrastive_jax.branches import Teacher
 from contrastive_jax.errors import InputError
 from contrastive_jax.training import extension
+from contrastive_jax.training.checks import check_schedule
 from contrastive_jax.training.optimizer import AdamW
 
 
@@ -48,12 +49,40 @@ def test_a_constant_rate_cools_down():
         ({"cooldown": 0.2}, "wants decay='constant'"),
         ({"decay": "constant", "final": 1e-4}, "give a cooldown or another decay"),
         ({"decay": "constant", "cooldown": 1.5}, "or cooldown_steps"),
+        ({"cooldown_steps": 5}, "^cooldown_steps=5 wants decay='constant'"),
+        ({"decay": "constant", "cooldown": 0.2, "cooldown_steps": 5}, "give one of the two"),
         ({"warmup_steps": -1}, "0 or more"),
     ],
 )
 def test_what_does_not_fit_is_refused(wrong, told):
     with pytest.raises(InputError, match=told):
         AdamW(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"warmup_steps": 10}, "^config.optimizer.warmup_steps=10: give less than steps=10$"),
+        (
+            {"cooldown_steps": 20},
+            "config.optimizer.cooldown_steps=20: 20 steps after a warm-up of 1 are more",
+        ),
+        ({"cooldown": 1.0}, "^config.optimizer.cooldown=1.0: 10 steps after a warm-up of 1 are more"),
+        ({"warmup_steps": 6, "cooldown_steps": 5}, "5 steps after a warm-up of 6 are more than the run's 10"),
+    ],
+)
+def test_a_schedule_that_the_run_would_cut_is_refused(given, told):
+    config = SimpleNamespace(steps=10, optimizer=AdamW(decay="constant", **given))
+    with pytest.raises(InputError, match=told):
+        check_schedule(config)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"warmup_steps": 9, "decay": "cosine"}, {"warmup": 1.0}, {"warmup_steps": 4, "cooldown_steps": 6}],
+)
+def test_a_schedule_that_fits_the_run_exactly_is_taken(given):
+    check_schedule(SimpleNamespace(steps=10, optimizer=AdamW(**{"decay": "constant"} | given)))
 
 
 @pytest.mark.parametrize("decay", ["cosine", "linear"])
