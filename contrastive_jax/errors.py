@@ -19,9 +19,12 @@ class CommandError(Exception):
 
 _WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM}
 _WRONG_PATH |= {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
+# What libraries of stores raise has the kind, and no number.
+_WRONG_KINDS = FileNotFoundError, PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError
 
 
 def kind_of(error: OSError) -> type[InputError] | type[CommandError]:
     """Which of both a path is refused with: InputError where it is wrong itself, CommandError where a start
     later may find it well, as after a full disk or with a file server that did not answer."""
-    return InputError if error.errno in _WRONG_PATH else CommandError
+    wrong = error.errno in _WRONG_PATH or isinstance(error, _WRONG_KINDS)
+    return InputError if wrong else CommandError

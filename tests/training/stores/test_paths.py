@@ -5,9 +5,10 @@ import hashlib
 import fsspec
 import pytest
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError, kind_of
 from contrastive_jax.training.stores import paths
 from contrastive_jax.training.stores.paths import StoreFault, StorePath, place
+from contrastive_jax.training.workdir import open_workdir
 
 
 def test_a_local_path_stays_one(tmp_path):
@@ -64,6 +65,11 @@ def test_whose_fault_it_is(run_in_bucket):
         nowhere.read_bytes()
     with pytest.raises(FileNotFoundError):
         place("s3://not a bucket!/run/config.json").write_bytes(b"1")
+    # A wrong name is the user's to mend, though what is raised has no number.
+    with pytest.raises(InputError, match="^--workdir s3://nosuchbucket/run cannot be used: .*; give a bucket"):
+        open_workdir("s3://nosuchbucket/run", {"steps": 1})
+    assert kind_of(PermissionError("Forbidden")) is InputError
+    assert kind_of(OSError("no number")) is CommandError
 
 
 def test_a_server_that_is_not_there_is_a_fault(run_in_bucket, monkeypatch):
