@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from contrastive_jax.data import cache, files
 from contrastive_jax.data.bounds import most_unpacked
 from contrastive_jax.data.indexes import warn
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import InputError, kind_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,7 @@ def unpack(path: str) -> bytes | str:
 
     Raises:
         InputError: it cannot be unpacked, becomes more than `bounds.most_unpacked`, or cannot be kept.
+        CommandError: it cannot be kept now, as on a full disk.
     """
     size, changes = files.stamp(path)
     whole = path if files.is_remote(path) else os.path.abspath(path)
@@ -39,7 +40,12 @@ def unpack(path: str) -> bytes | str:
                 first = file.read(WORTH_KEEPING + 1)
                 return first if len(first) <= WORTH_KEEPING else _kept(path, copy, first, file, size)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{path} cannot be unpacked ({error}); its copy would be {copy}") from error
+            if getattr(error, "errno", None) is None:  # of the file itself
+                raise InputError(f"{path} cannot be unpacked ({error})") from error
+            raise kind_of(error)(
+                f"{path} cannot be unpacked to {copy} ({error.strerror}): make room there, or name another "
+                "folder in CONTRASTIVE_JAX_CACHE"
+            ) from error
 
 
 def _kept(path: str, copy: Path, content: bytes, rest: BinaryIO, size: int) -> str:

@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 import pickle
+import resource
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import pytest
 from contrastive_jax.data import bounds, lines, unpacking
 from contrastive_jax.data.lines import CSV, JSONLines
 from contrastive_jax.data.records import BrokenRecord
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError
 
 
 @pytest.fixture
@@ -60,8 +61,28 @@ def test_what_becomes_too_much_is_refused_and_leaves_nothing(cache, packed, monk
 def test_no_place_for_the_copy_is_named(cache, packed, monkeypatch):
     monkeypatch.setattr(unpacking, "WORTH_KEEPING", 10)
     cache.write_text("a file")
-    with pytest.raises(InputError, match=r"cannot be unpacked .*its copy would be .*cache/unpacked"):
+    with pytest.raises(InputError, match=r"cannot be unpacked to .*cache/unpacked.*CONTRASTIVE_JAX_CACHE"):
         JSONLines(str(packed))
+
+
+def test_a_disk_without_room_ends_the_command_as_a_fault(cache, packed, monkeypatch):
+    monkeypatch.setattr(unpacking, "WORTH_KEEPING", 10)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
+    try:
+        with pytest.raises(CommandError, match=r"cannot be unpacked to .*cache/unpacked.*make room there"):
+            JSONLines(str(packed))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not copies(cache)
+
+
+def test_what_is_no_gzip_says_nothing_of_the_cache(cache, tmp_path):
+    path = tmp_path / "c.jsonl.gz"
+    path.write_bytes(b"text")
+    with pytest.raises(InputError, match=r"c\.jsonl\.gz cannot be unpacked \(Not a gzipped file") as error:
+        JSONLines(str(path))
+    assert str(cache) not in str(error.value)
 
 
 def test_a_bomb_costs_little_memory(cache, tmp_path):
