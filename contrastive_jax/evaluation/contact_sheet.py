@@ -11,17 +11,27 @@ from matplotlib.figure import Figure
 from contrastive_jax.data.records import Source
 from contrastive_jax.evaluation.cells import draw, plain
 from contrastive_jax.evaluation.embedding import Embedder
-from contrastive_jax.evaluation.retrieval import Retrieval
+from contrastive_jax.evaluation.retrieval import Found, Retrieval
+
+
+def shown_answers(retrieval: Retrieval, embed: Embedder, source: Source, answers: int = 5) -> Found:
+    """What `contact_sheet` shows: all that several processes must do together."""
+    return retrieval.find(embed, source, retrieval.rows, retrieval.columns, answers)
 
 
 def contact_sheet(
-    retrieval: Retrieval, embed: Embedder, source: Source, queries: int = 24, answers: int = 5
+    retrieval: Retrieval,
+    embed: Embedder,
+    source: Source,
+    queries: int = 24,
+    answers: int = 5,
+    found: Found | None = None,
 ) -> Figure:
     """Queries of `retrieval.rows`, evenly spread over the source, with their nearest of `retrieval.columns`.
 
-    Right answers have a green frame, the others a grey one.
+    Right answers have a green frame, the others a grey one. found: `shown_answers`, where it is known.
     """
-    found = retrieval.find(embed, source, retrieval.rows, retrieval.columns, answers)
+    found = found or shown_answers(retrieval, embed, source, answers)
     asked, given = (retrieval.items(embed, source, b).source for b in (retrieval.rows, retrieval.columns))
     chosen = np.linspace(0, len(found.queries) - 1, min(queries, len(found.queries))).astype(int)
     panels, answers = 2, found.nearest.shape[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import re
@@ -14,8 +13,9 @@ import jax
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter
 
+from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.evaluation import Retrieval
-from contrastive_jax.evaluation.contact_sheet import contact_sheet
+from contrastive_jax.evaluation.contact_sheet import contact_sheet, shown_answers
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.experiment import Experiment
 from contrastive_jax.training.stores.paths import StorePath
@@ -33,28 +33,26 @@ def write_report(
     params: Any,
     lines: Sequence[dict],
     folder: Path | StorePath,
-    write: bool = True,
+    group: Group = ALONE,
 ) -> None:
     """`curves.png` from the lines of metrics, and `retrieval.png` of the first retrieval evaluator.
 
-    Every process embeds; the one that is to `write` draws. A picture that cannot be drawn is named in the
-    log: it must not keep a run from its end.
+    Every process embeds, process 0 draws. A picture that cannot be drawn is named in the log: it must not
+    keep a run from its end. But what one of several processes cannot embed ends it: the others would wait.
     """
-    if write:
+    if group.first:
         _draw(lambda: curves(lines), folder / "curves.png")
     evaluation = experiment.config.evaluation
     evaluators = evaluation.evaluators if evaluation else {}
     name = next((n for n, evaluator in evaluators.items() if isinstance(evaluator, Retrieval)), None)
     if name is None:
         return
+    retrieval, source = evaluators[name], experiment.evaluator_sources(name)[0]
     with jax.set_mesh(experiment.mesh):
         embed = Embedder(experiment.graph, views, params, experiment.mesh, evaluation.batch_size)
-        source = experiment.evaluator_sources(name)[0]
-        draw = functools.partial(contact_sheet, evaluators[name], embed, source)
-        if write:
-            _draw(draw, folder / "retrieval.png")
-        else:
-            draw()
+        found = shown_answers(retrieval, embed, source) if group.count > 1 else None
+        if group.first:
+            _draw(lambda: contact_sheet(retrieval, embed, source, found=found), folder / "retrieval.png")
 
 
 def curves(lines: Sequence[dict[str, float]]) -> Figure:

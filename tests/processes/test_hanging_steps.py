@@ -47,3 +47,14 @@ def test_code_that_keeps_the_interpreter(start, tmp_path):
 def test_what_takes_long_and_is_no_step(start, tmp_path, hangs):
     codes, said = end(start, tmp_path / "run", 2, hangs, "--config.steps=12")
     assert codes == [0, 0], said
+
+
+@pytest.mark.slow
+def test_what_one_process_cannot_embed_for_the_report(start, tmp_path):
+    """The others would wait for it without end: what is done together is no matter of drawing."""
+    config = HANGING.with_name("glyphs_unreported.py")
+    codes, said = start(tmp_path / "run", 2, "--config.steps=4", config=config).end()
+    assert codes == [1, 1], said
+    assert said[0].endswith("contrastive-jax: the store does not answer\n")
+    assert "process 0 of 2 ended: the store does not answer" in said[1]
+    assert "Traceback" not in "".join(said)
