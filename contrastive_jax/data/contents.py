@@ -13,6 +13,7 @@ import numpy as np
 
 from contrastive_jax.data import files
 from contrastive_jax.errors import InputError
+from contrastive_jax.named_files import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -120,9 +121,18 @@ def _readable(name: str) -> str:
 
 def _sizes(paths: Sequence[str]) -> Iterable[int]:
     if len(paths) <= _AT_ONCE:
-        return [files.stamp(path)[0] for path in paths]
+        return map(_size, paths)
     with concurrent.futures.ThreadPoolExecutor(_AT_ONCE) as pool:
-        return [stamp[0] for stamp in pool.map(files.stamp, paths)]
+        return list(pool.map(_size, paths))
+
+
+def _size(path: str) -> int:
+    try:
+        return files.stamp(path)[0]
+    except InputError:
+        if os.path.islink(path) and not os.path.exists(path):  # a record is broken, not the source
+            return 0
+        raise
 
 
 def _listed(names: Sequence[str], sizes: Sequence[int]) -> dict[str, int]:
@@ -140,7 +150,7 @@ def _samples(paths: Sequence[str], names: Sequence[str], sizes: Sequence[int]) -
     chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _BLOCKS)).round().astype(int)).tolist()
     for number in chosen:
         path, size = paths[number], sizes[number]
-        if not files.is_remote(path):
+        if size and not files.is_remote(path):  # a pipe would wait for who writes
             blocks = min(max(_BLOCKS // len(chosen), 2), -(-size // _BLOCK))
             starts = np.linspace(0, max(size - _BLOCK, 0), blocks).astype(int).tolist()
             yield names[number], _sample(path, starts)
@@ -149,7 +159,7 @@ def _samples(paths: Sequence[str], names: Sequence[str], sizes: Sequence[int]) -
 def _sample(path: str, starts: Sequence[int]) -> str:
     digest = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as file:
+        with os.fdopen(open_regular(path), "rb", buffering=0) as file:
             for start in starts:
                 digest.update(os.pread(file.fileno(), _BLOCK, start))
     except OSError as error:

@@ -1,5 +1,7 @@
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -109,3 +111,16 @@ def test_a_picture_that_is_a_link_says_how_to_allow_it(tmp_path):
     with pytest.raises(BrokenRecord, match=r"leaves the folder; \?allow=links behind the source allows that"):
         open_source(f"folder:{tmp_path}/set")[0]
     assert open_source(f"folder:{tmp_path}/set?allow=links")[0]["image"] == b"x"
+
+
+def test_what_is_no_picture_is_a_broken_record_and_keeps_nobody(tmp_path):
+    fill(tmp_path, "a/x.png", "b/x.png")
+    os.mkfifo(tmp_path / "a" / "pipe.png")
+    (tmp_path / "a" / "none.png").symlink_to("nowhere.png")
+    script = (
+        "import sys; from contrastive_jax.data.folders import Folder; "
+        "print(Folder(sys.argv[1]).contents()[0].files)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "'a/none.png': 0, 'a/pipe.png': 0, 'a/x.png': 7" in done.stdout, done.stderr

@@ -267,7 +267,7 @@ def test_a_shard_whose_bytes_are_bad_is_broken_for_ever(tmp_path, kind):
     assert 1 <= broken <= 4
 
 
-def test_how_long_it_is_tried(monkeypatch):
+def test_how_long_it_is_tried(tmp_path, monkeypatch):
     now, slept = [0.0], []
     monkeypatch.setattr(faults.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(faults.random, "uniform", lambda low, high: high)
@@ -285,7 +285,7 @@ def test_how_long_it_is_tried(monkeypatch):
         retried(fails, "x", 20)
     assert slept == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 3.7])
     with pytest.raises(FileNotFoundError):
-        retried(lambda: os.stat("/nowhere"), "x", 20, settled=lambda error: True)
+        retried(lambda: os.stat(tmp_path / "nowhere"), "x", 20, settled=lambda error: True)
 
 
 def test_what_passes():

@@ -120,7 +120,7 @@ def test_two_processes_one_of_them_killed(in_bucket, run_in_bucket, tmp_path):
     assert untimed(run_in_bucket) == untimed(tmp_path / "run")
 
 
-def test_what_is_wrong_with_a_bucket(in_bucket, run_in_bucket):
+def test_what_is_wrong_with_a_bucket(in_bucket, run_in_bucket, tmp_path):
     _, err = in_bucket.run("s3://nosuchbucket/run", code=2)
     assert "--workdir s3://nosuchbucket/run cannot be used: The specified bucket does not exist" in message(
         err
@@ -129,7 +129,7 @@ def test_what_is_wrong_with_a_bucket(in_bucket, run_in_bucket):
     _, err = dead.run(run_in_bucket, code=1)
     assert "EndpointConnectionError" in message(err)
     without = {k: v for k, v in in_bucket.environment.items() if not k.startswith("AWS_")}
-    nobody = Command({**without, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nowhere"})
+    nobody = Command({**without, "AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)})
     _, err = nobody.run(run_in_bucket, code=1)
     assert f"{run_in_bucket}/config.json: NoCredentialsError" in message(err)
     assert not run_in_bucket.exists()
