@@ -24,4 +24,5 @@ _WRONG_PATH |= {errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 def kind_of(error: OSError) -> type[InputError] | type[CommandError]:
     """Which of both a path is refused with: InputError where it is wrong itself, CommandError where a start
     later may find it well, as after a full disk or with a file server that did not answer."""
-    return InputError if error.errno in _WRONG_PATH else CommandError
+    missing = isinstance(error, FileNotFoundError)  # of a bucket that is not there too, without a number
+    return InputError if missing or error.errno in _WRONG_PATH else CommandError
