@@ -92,6 +92,8 @@ def pytest_runtest_teardown(item, nextitem):
     if another or _memory("VmRSS") > _MUCH:
         jax.clear_caches()
         gc.collect()
+        # glibc keeps what was freed, for a program that will ask for as much again.
+        getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
     if nextitem is None and PROFILE == "quick":
         assert _memory("VmHWM") < _TOO_MUCH, "this worker held more memory than a small machine has for it"
 
