@@ -1,5 +1,6 @@
 """Every test sees 8 virtual CPU devices, set up here before JAX starts its backend."""
 
+import ctypes
 import gc
 import logging
 import os
