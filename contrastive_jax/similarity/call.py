@@ -194,7 +194,7 @@ def _array(x):
     if isinstance(x, (jax.Array, jax.ShapeDtypeStruct)):
         return x
     whole, held = np.asarray(x), jnp.asarray(x)
-    if whole.dtype.kind in "iu" and not np.array_equal(whole, np.asarray(held)):
+    if whole.dtype.kind in "iu" and not np.array_equal(whole, whole.astype(held.dtype)):
         raise ValueError(
             f"rows or columns hold {whole.dtype} that {held.dtype} does not: number them anew, "
             "np.unique(ids, return_inverse=True)[1], all that are compared together"

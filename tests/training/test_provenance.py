@@ -10,6 +10,7 @@ import pytest
 from contrastive_jax.cli import main
 from contrastive_jax.configuration import build, load
 from contrastive_jax.data.contents import Contents
+from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.opening import opened
@@ -45,6 +46,7 @@ def begin(path, *arguments, **options):
     """What `train` does before the first step."""
     opened.cache_clear()  # a run has a process of its own
     stored, data = provenance(path, *arguments, **options)
+    stored["data"]["order"] = ORDERS[-1]
     with open_workdir(path, stored, extend=True, unchanged=data.check):
         data.agree(ALONE)
         data.note()

@@ -20,10 +20,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 from contrastive_jax.training import checkpoint
 from contrastive_jax.training.stores.paths import place
 sys.path.insert(0, sys.argv[2])
-import test_steps
-test_steps.saved(place(sys.argv[1]), 1)
+import test_bucket_steps
+test_bucket_steps.saved(place(sys.argv[1]), 1)
 checkpoint.digests = lambda *_: os._exit(9)
-test_steps.saved(place(sys.argv[1]), 2)
+test_bucket_steps.saved(place(sys.argv[1]), 2)
 """
 
 
