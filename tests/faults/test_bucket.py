@@ -71,7 +71,7 @@ def test_killed_again_and_again(in_bucket, undisturbed, run_in_bucket):
 def test_a_signal_a_second_run_and_reading(in_bucket, undisturbed, run_in_bucket, tmp_path):
     process = in_bucket.start(run_in_bucket, "steps=2000", "evaluation.every=2000", "checkpoint.every=10")
     until(lambda: seen(run_in_bucket), process, pause=PAUSE)
-    _, err = in_bucket.run(run_in_bucket, "steps=2000", code=2)
+    _, err = in_bucket.run(run_in_bucket, "steps=2000", code=1)
     assert "is in use by another process" in message(err)
     process.send_signal(signal.SIGTERM)
     _, err = ended(process, code=75)
