@@ -105,12 +105,26 @@ _FIELDS: dict[str, Callable[[BEIR, str, str, int], Any]] = {
 
 
 def _texts(folder: str, what: str, language: str) -> dict[str, tuple[str, str]]:
-    """{id: (title, text)}."""
-    source = JSONLines(_path(folder, what, language))
-    found = {}
+    """{`_id`: (title, text)}."""
+    path = _path(folder, what, language)
+    source = JSONLines(path)
+    found: dict[str, tuple[str, str]] = {}
     for index in range(len(source)):
         record = source[index]
-        found[record["key"]] = tuple(str(record.get(name) or "").strip() for name in ("title", "text"))
+        if record.get("_id") is None:
+            raise InputError(
+                f"{path}, record {index + 1}: has no _id, which the judgements name (it has "
+                f"{', '.join(sorted(record.keys() - {'key', 'record'}))}): call its id _id"
+            )
+        name = str(record["_id"])
+        if name in found:
+            raise InputError(f"{path}: the _id {name!r} occurs more than once")
+        for field in ("title", "text"):
+            if not isinstance(record.get(field), str | None):
+                raise InputError(
+                    f"{path}, record {index + 1}: {field!r} is {record[field]!r:.60}, not a text"
+                )
+        found[name] = (record.get("title") or "").strip(), (record.get("text") or "").strip()
     return found
 
 

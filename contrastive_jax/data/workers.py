@@ -11,10 +11,11 @@ import threading
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
+from contrastive_jax.distributed.stopping import STOP_SIGNALS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SECONDS_TO_ANSWER = 1.0
 
 
@@ -77,7 +78,7 @@ def start_worker(lifeline: tuple[str, int], whereabouts: Callable[[], str], inde
         index: the worker's number, of `count`.
         count: see `index`; not used.
     """
-    for number in _STOP_SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_hold, args=(lifeline, whereabouts, index), daemon=True).start()
 
@@ -94,14 +95,14 @@ def _hold(lifeline: tuple[str, int], whereabouts: Callable[[], str], index: int)
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Keeps SIGTERM and SIGINT waiting, here and in the processes started meanwhile.
+    """Keeps SIGTERM, SIGINT and SIGHUP waiting, here and in the processes started meanwhile.
 
     A process takes a second to come up before it can ignore them, and a signal to the whole group would
     end it; this process gets its own when the block is left.
     """
     # Left to start with the first worker, it would unblock them again.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:

@@ -7,9 +7,11 @@ import threading
 from types import FrameType
 from typing import Self
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 class StopRequest:
-    """Notes SIGTERM (preemption) and SIGINT (Ctrl-C) while it is open.
+    """Notes SIGTERM (preemption), SIGINT (Ctrl-C) and SIGHUP (a lost connection) while it is open.
 
     ```
     with StopRequest() as stop:
@@ -17,7 +19,7 @@ class StopRequest:
             ...
         save()
     ```
-    The first signal only sets `requested`; a SIGINT after a first SIGINT ends the process at once,
+    SIGHUP stays ignored where it is (`nohup`). The first signal only sets `requested`; a SIGINT after a first SIGINT ends the process at once,
     by the default action of the kernel, so also in the middle of a compilation. Keep it open until
     the last save has been written. On leaving, the earlier handlers are put back. Only the main
     thread may install handlers: in any other one this does nothing and `requested` stays None.
@@ -29,13 +31,14 @@ class StopRequest:
 
     @property
     def requested(self) -> str | None:
-        """Name of the first signal received (`"SIGTERM"` or `"SIGINT"`), or None."""
+        """Name of the first signal received (`"SIGTERM"`, `"SIGINT"` or `"SIGHUP"`), or None."""
         return self._requested
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._note)
+            for number in STOP_SIGNALS:
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

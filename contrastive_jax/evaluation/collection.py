@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ def read_texts(path: str, fields: Sequence[str]) -> Texts:
         ids.append(str(record["_id"]))
         texts.append(" ".join(part.strip() for part in parts if part and part.strip()))
     if len(set(ids)) < len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise InputError(f"{path}: the _id {twice!r} occurs more than once")
     if not seen:
         raise InputError(f"{path}: no record has any of the fields {', '.join(fields)}")

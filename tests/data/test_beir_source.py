@@ -61,6 +61,13 @@ def test_pairs_of_a_query_and_what_answers_it(folder):
         ("qrels/train.tsv", "q1\td1\tmuch\n", "no pair of a query and a document is left"),
         ("corpus.jsonl", "{\n", "line 1: not JSON"),
         ("queries.jsonl", "", "holds no line"),
+        (
+            "corpus.jsonl",
+            '{"docid": "d1", "text": "a"}\n',
+            "corpus.jsonl, record 1: has no _id, which the judgements name (it has docid, text)",
+        ),
+        ("corpus.jsonl", '{"_id": "a", "text": "a"}\n' * 2, "the _id 'a' occurs more than once"),
+        ("queries.jsonl", '{"_id": "q1", "text": ["a"]}\n', "record 1: 'text' is ['a'], not a text"),
     ],
 )
 def test_damaged_files_are_named(folder, file, content, words):
@@ -68,6 +75,12 @@ def test_damaged_files_are_named(folder, file, content, words):
     with pytest.raises(InputError) as error:
         BEIR(f"{folder}/train")
     assert words in str(error.value)
+
+
+def test_a_key_beside_the_id_is_no_id(folder):
+    lines = [{"_id": f"d{i}", "key": f"d{4 - i}", "text": f"text {i}"} for i in range(1, 4)]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert BEIR(f"{folder}/train").column("document") == ["text 1", "text 3", "text 2"]
 
 
 def test_a_split_that_is_not_there(folder):

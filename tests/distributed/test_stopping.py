@@ -12,7 +12,9 @@ from contrastive_jax.distributed.stopping import StopRequest
 LOOP = """
 import signal, sys, time
 from contrastive_jax.distributed.stopping import StopRequest
-before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+if "nohup" in sys.argv:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
 with StopRequest() as stop:
     print("ready", flush=True)
     while not stop.requested:
@@ -20,7 +22,7 @@ with StopRequest() as stop:
     print(stop.requested, flush=True)
     if "linger" in sys.argv:
         time.sleep(60)
-assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)] == before
 sys.exit(75)
 """
 
@@ -47,13 +49,23 @@ def start():
         process.stdout.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("send", [os.kill, os.killpg])
 def test_one_signal_is_noted_and_the_handlers_come_back(start, number, send):
     process = start()
     send(process.pid, number)
     assert process.wait(10) == 75
     assert process.stdout.read() == signal.Signals(number).name + "\n"
+
+
+def test_a_lost_connection_is_nothing_to_a_process_that_ignores_it(start):
+    process = start("nohup")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 75
+    assert process.stdout.read() == "SIGTERM\n"
 
 
 def test_a_second_interrupt_ends_at_once(start):
