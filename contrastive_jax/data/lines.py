@@ -1,4 +1,4 @@
-"""Records listed in JSON-lines and CSV files, with or without pictures that lie beside them."""
+"""Records listed in files of lines, JSON or others, with or without pictures that lie beside them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ from contrastive_jax.data.unpacking import WORTH_KEEPING, unpack
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
 _PATH_FIELDS = ("image", "file_name")
-_FIELD_LIMIT = 1 << 24  # characters of a CSV field
 
 
 class Lines(ABC):
@@ -116,8 +115,11 @@ class Lines(ABC):
     def _indexed(self, number: int) -> dict[str, Any]:
         path, place = self._paths[number], self._read_from[number]
         if path not in self._unpacked and files.stamp(place)[0] > WORTH_KEEPING:
-            return indexed(place, f"{self.kind} records 1", lambda place: self._offsets_of(path, place))
+            return indexed(place, self._index_name(path), lambda place: self._offsets_of(path, place))
         return self._offsets_of(path, place)
+
+    def _index_name(self, path: str) -> str:
+        return f"{self.kind} records 1"
 
     def _offsets_of(self, path: str, place: str) -> dict[str, Any]:
         packed = self._unpacked.get(path)
@@ -182,7 +184,7 @@ class JSONLines(Lines):
                 places.extend((start, at, number))
         if begun and not blank:
             places.extend((start, at, number))
-        return _columns(places)
+        return columns_of(places)
 
     def _parse(self, file: int, content: bytes) -> dict[str, Any]:
         try:
@@ -194,69 +196,7 @@ class JSONLines(Lines):
         return flatten(record)
 
 
-class CSV(Lines):
-    """A random-access source over CSV files with a header (``.tsv``: tabs between the fields).
-
-    A record is a row's fields as strings, with ``record`` and ``key`` as in `JSONLines`; a ``label`` that
-    is a whole number is one. A path under ``image`` or ``file_name`` makes ``image`` the bytes of that
-    picture. Fields in double quotes may hold line ends.
-    """
-
-    kind, ending = "csv", ".csv"
-
-    def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
-        at, read = 0, []
-
-        def lines() -> Iterator[str]:
-            nonlocal at
-            for line in iter(lambda: file.readline(LINE_BYTES + 1), b""):
-                if at + len(line) - start > LINE_BYTES:
-                    raise csv.Error(f"a row of more than {LINE_BYTES:,} bytes")
-                at += len(line)
-                read.append(line.decode("utf-8-sig" if at == len(line) else "utf-8", "replace"))
-                yield read[-1]
-
-        places, start, line, last, header, record = array.array("q"), 0, 0, 0, None, ""
-        rows = _rows(lines(), path)
-        try:
-            for row in rows:
-                if row and header is None:
-                    header = row
-                elif row:
-                    places.extend((start, at, line))
-                last, start, line = line, at, rows.line_num
-                record, read[:] = "".join(read), []
-        except csv.Error as error:
-            raise InputError(f"line {line + 1}: {error}") from error
-        _check_end(path, record, last)
-        return _columns(places) | {"header": header or []}
-
-    def _parse(self, file: int, content: bytes) -> dict[str, Any]:
-        header = self._index[file]["header"]
-        row = next(_rows(io.StringIO(content.decode(), newline=""), self._paths[file]), [])
-        if len(row) != len(header):
-            raise ValueError(f"{len(row)} fields where the header has {len(header)}")
-        record: dict[str, Any] = dict(zip(header, row))
-        if record.get("label", "").removeprefix("-").isdecimal():
-            record["label"] = int(record["label"])
-        return record
-
-
-def _rows(lines: Iterable[str], path: str, strict: bool = False) -> Any:
-    csv.field_size_limit(max(csv.field_size_limit(), _FIELD_LIMIT))
-    delimiter = "\t" if path.removesuffix(".gz").endswith(".tsv") else ","
-    return csv.reader(lines, delimiter=delimiter, strict=strict)
-
-
-def _check_end(path: str, content: str, line: int) -> None:
-    """A quote that is opened and never closed takes all that follows into one field."""
-    try:
-        list(_rows(io.StringIO(content, newline=""), path, strict=True))
-    except csv.Error as error:
-        if "end of data" in str(error):
-            raise InputError(f"line {line + 1}: its quotes are never closed") from error
-
-
-def _columns(places: array.array[int]) -> dict[str, np.ndarray]:
+def columns_of(places: array.array[int]) -> dict[str, np.ndarray]:
+    """Start, end and line of each record in turn, as columns."""
     starts, ends, lines = np.frombuffer(places, np.int64).reshape(-1, 3).T.copy()
     return {"starts": starts, "ends": ends, "lines": lines}

@@ -217,10 +217,18 @@ def _jsonl(argument: str, image: str = "", allow: str = "", *, access: Access) -
     return JSONLines(_path("jsonl", argument), image, allow, access)
 
 
-def _csv(argument: str, image: str = "", allow: str = "", *, access: Access) -> Source:
-    from contrastive_jax.data.lines import CSV
+def _csv(
+    argument: str,
+    image: str = "",
+    allow: str = "",
+    delimiter: str = "",
+    quotes: str = "",
+    *,
+    access: Access,
+) -> Source:
+    from contrastive_jax.data.delimited import CSV
 
-    return CSV(_path("csv", argument), image, allow, access)
+    return CSV(_path("csv", argument), image, allow, access, delimiter, quotes)
 
 
 def _folder(argument: str, allow: str = "", *, access: Access) -> Source:

@@ -19,10 +19,11 @@ class StopRequest:
             ...
         save()
     ```
-    SIGHUP stays ignored where it is (`nohup`). The first signal only sets `requested`; a SIGINT after a first SIGINT ends the process at once,
-    by the default action of the kernel, so also in the middle of a compilation. Keep it open until
-    the last save has been written. On leaving, the earlier handlers are put back. Only the main
-    thread may install handlers: in any other one this does nothing and `requested` stays None.
+    SIGHUP stays ignored where it is (`nohup`). The first signal only sets `requested`; a SIGINT after a
+    first SIGINT ends the process at once, by the default action of the kernel, so also in the middle of a
+    compilation. Keep it open until the last save has been written. On leaving, the earlier handlers are put
+    back. Only the main thread may install handlers: in any other one this does nothing and `requested`
+    stays None.
     """
 
     def __init__(self) -> None:

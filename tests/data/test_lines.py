@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contrastive_jax.data import lines
-from contrastive_jax.data.lines import CSV, JSONLines
+from contrastive_jax.data.delimited import CSV
+from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
 
@@ -125,7 +126,7 @@ def test_csv_as_pythons_writer_writes_it(tmp_path_factory, rows, ending, line_en
     writer = csv.writer(buffer, delimiter="\t" if ending == ".tsv" else ",", lineterminator=line_end)
     writer.writerows([["a", "b", "c"], *rows])
     path.write_bytes(buffer.getvalue().encode())
-    source = CSV(str(path))
+    source = CSV(str(path), quotes="double")
     assert [[record[name] for name in "abc"] for record in source] == rows
     assert source.column("b") == [row[1] for row in rows]
 
@@ -147,6 +148,35 @@ def test_csv_whose_quotes_never_end(tmp_path):
     (tmp_path / "t.csv").write_text('a,b\n1,"2"\n1,"' + "x\n" * 2000)
     with pytest.raises(InputError, match=r"t\.csv.*line 3: its quotes are never closed"):
         CSV(str(tmp_path / "t.csv"))
+
+
+def test_lone_quotes_of_a_tsv_are_characters(tmp_path):
+    rows = [f"{n}\tcaption {n}" for n in range(100)]
+    rows[10], rows[90] = '10\t"Vintage poster', '90\tposter of the year"'
+    (tmp_path / "t.tsv").write_text("a\tb\n" + "\n".join(rows) + "\n")
+    source = CSV(str(tmp_path / "t.tsv"))
+    assert [record["a"] for record in source] == [str(n) for n in range(100)]
+    assert (source[10]["b"], source[90]["b"]) == ('"Vintage poster', 'poster of the year"')
+    assert len(CSV(str(tmp_path / "t.tsv"), quotes="double")) == 20
+
+
+def test_a_field_that_holds_whole_rows_is_named(tmp_path, caplog):
+    (tmp_path / "t.csv").write_text('a,b\n1,"x\n2,y\n3,z\n4,z"\n5,"two\nlines"\n')
+    assert len(CSV(str(tmp_path / "t.csv"))) == 2
+    assert "t.csv, line 2: a quoted field holds 2 lines that look like rows" in caplog.text
+    assert len(pickle.loads(pickle.dumps(CSV(str(tmp_path / "t.csv"), quotes="none")))) == 6
+
+
+def test_other_delimiters_are_named_and_taken(tmp_path):
+    (tmp_path / "t.csv").write_text("a;b\n1;2,5\n")
+    with pytest.raises(
+        InputError, match=r"t\.csv, line 1: 'a;b' is one field: is \?delimiter=semicolon meant"
+    ):
+        CSV(str(tmp_path / "t.csv"))
+    source = pickle.loads(pickle.dumps(CSV(str(tmp_path / "t.csv"), delimiter="semicolon")))
+    assert (source[0]["a"], source[0]["b"]) == ("1", "2,5")
+    with pytest.raises(InputError, match="delimiter is ';', not tab, semicolon, comma, bar"):
+        CSV(str(tmp_path / "t.csv"), delimiter=";")
 
 
 def test_real_lists(data_folder):

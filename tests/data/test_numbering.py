@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_jax.data.lines import CSV
+from contrastive_jax.data.delimited import CSV
 from contrastive_jax.data.numbering import NoLabel, label, moved, numbering
 from contrastive_jax.data.pipeline import batches
 from contrastive_jax.data.samplers import Permutation

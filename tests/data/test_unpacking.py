@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from contrastive_jax.data import bounds, lines, unpacking
-from contrastive_jax.data.lines import CSV, JSONLines
+from contrastive_jax.data import bounds, delimited, unpacking
+from contrastive_jax.data.delimited import CSV
+from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import CommandError, InputError
 
@@ -98,7 +99,7 @@ def test_a_bomb_costs_little_memory(cache, tmp_path):
 
 
 def test_a_line_without_end_is_one_broken_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(lines, "LINE_BYTES", 64)
+    monkeypatch.setattr(delimited, "LINE_BYTES", 64)
     content = ['{"n": 0}', " " * 200, json.dumps({"text": "x" * 200}), '{"n": 3}', "\t" * 100, "x" * 100]
     (tmp_path / "c.jsonl").write_text("\n".join(content))
     source = JSONLines(str(tmp_path / "c.jsonl"))
@@ -112,7 +113,7 @@ def test_a_line_without_end_is_one_broken_record(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("row", ["x" * 100, '"' + "x\n" * 40 + '"', '"x\n",' * 30])
 def test_a_row_without_end_is_refused(tmp_path, monkeypatch, row):
-    monkeypatch.setattr(lines, "LINE_BYTES", 64)
+    monkeypatch.setattr(delimited, "LINE_BYTES", 64)
     (tmp_path / "c.csv").write_text(f"a,b\n1,2\n{row}\n3,4\n")
     with pytest.raises(InputError, match=r"c\.csv, line 3: a row of more than 64 bytes"):
         CSV(str(tmp_path / "c.csv"))
