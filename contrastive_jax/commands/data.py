@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from contrastive_jax.commands.output import answer, progress, reserved_stdout, shown
-from contrastive_jax.errors import DONE, STOPPED_EARLY, CommandError, InputError
+from contrastive_jax.errors import DONE, STOPPED_EARLY, CommandError, InputError, kind_of
 
 _CELLS = 48  # of a contact sheet
 _LINES = 20  # of each kind of complaint
@@ -119,7 +119,7 @@ def _write_report(source, found: dict[str, Any], folder: Path) -> None:
         text = json.dumps(found, indent=1, ensure_ascii=False, default=str)
         (folder / "inspection.json").write_text(f"{text}\n", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--output {folder} cannot be used ({error.strerror or error})") from error
+        raise kind_of(error)(f"--output {folder} cannot be used ({error.strerror or error})") from error
 
 
 def _table(stream: IO[str], found: dict[str, Any]) -> None:

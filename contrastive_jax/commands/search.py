@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from contrastive_jax.commands.output import progress, reserved_stdout, shown
-from contrastive_jax.errors import DONE, InputError
+from contrastive_jax.errors import DONE, InputError, kind_of
 
 _TEXT_FIELDS = ("text", "docstring", "title")
 _LETTERS = 300  # of a text in the JSON
@@ -207,7 +207,7 @@ def _write_sheet(options, picture, results) -> str:
         folder.mkdir(parents=True, exist_ok=True)
         sheet(cells, f"nearest to {shown(options.query)}", columns=6).savefig(file, dpi=110)
     except OSError as error:
-        raise InputError(f"--output {folder} cannot be used ({error.strerror or error})") from error
+        raise kind_of(error)(f"--output {folder} cannot be used ({error.strerror or error})") from error
     return str(file)
 
 

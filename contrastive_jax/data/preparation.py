@@ -23,7 +23,7 @@ from contrastive_jax.data.shards import (
     write_shard,
 )
 from contrastive_jax.data.workers import Lifeline, signals_blocked, start_worker
-from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.errors import CommandError, InputError, kind_of
 from contrastive_jax.named_files import FILE_BYTES, json_of
 
 FORMAT = 1
@@ -49,7 +49,7 @@ def opened_folder(folder: Path, plan: Plan) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "ab")  # noqa: SIM115 (held open on purpose)
     except OSError as error:
-        raise InputError(f"--output {folder} cannot be used ({error.strerror or error})") from error
+        raise kind_of(error)(f"--output {folder} cannot be used ({error.strerror or error})") from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

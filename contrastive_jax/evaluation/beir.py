@@ -15,7 +15,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import lexical, trec
 from contrastive_jax.evaluation.collection import Texts, judged, read_qrels, read_texts
 from contrastive_jax.evaluation.nearest import search
-from contrastive_jax.evaluation.rankings import Ranking, check_fusion, fuse
+from contrastive_jax.evaluation.rankings import Ranking, check_fusion, fuse, without_identical
 from contrastive_jax.evaluation.scripts import script_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class Beir:
     the fusion. baselines: of evaluation/lexical.py, measured on the same texts (`bm25/nDCG@10`), and with
     `fusion` (reciprocal_rank or min_max) each one fused with the embedding's answers
     (`fused_with_bm25/nDCG@10`); weight: the embedding's in min_max. run_file: where the embedding's run is
-    written, in TREC's format.
+    written, in TREC's format. ignore_identical_ids: a document with the query's own id is no answer, as in
+    BEIR's own evaluation (ArguAna and Quora hold their queries among their documents), unless it is judged
+    to be one.
 
     query_languages, corpus_languages: the texts lie in corpus/LANG.jsonl and queries/LANG.jsonl, with the
     same ids in all; every pair of a query's and a corpus's language is measured (`en_to_zh/nDCG@10`), and
@@ -58,6 +60,7 @@ class Beir:
     fusion: str | None = None
     weight: float = 0.5
     run_file: str | None = None
+    ignore_identical_ids: bool = True
 
     sources: ClassVar[tuple] = ()  # it reads its own folder
     fields: ClassVar[tuple] = ()
@@ -113,20 +116,28 @@ class Beir:
     ) -> Iterator[tuple[str, float]]:
         ids = queries.ids, documents.ids
         a, b = embed.texts(self.queries, queries.texts), embed.texts(self.documents, documents.texts)
-        scores, answers = search(a, b, self.depth, embed.mesh)
-        dense = Ranking(answers, scores)
+        depth = self.depth + self.ignore_identical_ids  # the query itself may be among them
+        scores, answers = search(a, b, depth, embed.mesh)
+        dense = self._others(Ranking(answers, scores), *ids, qrels)
         run = trec.run_of(dense, *ids)
         if self.run_file and jax.process_index() == 0:
             trec.write_run(self.run_file + ending, run, "contrastive_jax")
         yield from trec.measure(run, qrels, self.measures).items()
         for name in self.baselines:
-            ranking = lexical.rank(name, queries.texts, documents.texts, self.depth)
+            ranking = self._others(lexical.rank(name, queries.texts, documents.texts, depth), *ids, qrels)
             found = {name: ranking}
             if self.fusion:
                 found[f"fused_with_{name}"] = fuse(dense, ranking, self.fusion, self.weight)
             for title, ranking in found.items():
                 figures = trec.measure(trec.run_of(ranking, *ids), qrels, self.measures)
                 yield from ((f"{title}/{measure}", value) for measure, value in figures.items())
+
+    def _others(self, ranking: Ranking, queries: list[str], documents: list[str], qrels: dict) -> Ranking:
+        """The answers to `depth` that are not the query itself."""
+        if self.ignore_identical_ids:
+            theirs = [None if qrels[name].get(name, 0) > 0 else name for name in queries]
+            ranking = without_identical(ranking, theirs, documents)
+        return Ranking(ranking.answers[:, : self.depth], ranking.scores[:, : self.depth])
 
 
 @functools.lru_cache(maxsize=32)

@@ -23,6 +23,18 @@ class Ranking(NamedTuple):
     scores: Float[np.ndarray, "n k"]
 
 
+def without_identical(ranking: Ranking, queries: Sequence[str | None], documents: Sequence[str]) -> Ranking:
+    """A ranking without the answers whose id is the query's own (None: it has none); the others move up."""
+    answers, scores = np.array(ranking.answers), np.array(ranking.scores)
+    numbers = {name: number for number, name in enumerate(documents)}
+    for row, name in enumerate(queries):
+        own = np.flatnonzero(answers[row] == numbers.get(name, -2))
+        if own.size:
+            answers[row] = np.append(np.delete(answers[row], own), [-1] * own.size)
+            scores[row] = np.append(np.delete(scores[row], own), [-np.inf] * own.size)
+    return Ranking(answers, scores)
+
+
 def check_fusion(how: str | None, weight: float) -> None:
     """Raises InputError for another `how` than FUSIONS has (None: no fusion), or a weight outside 0..1."""
     if how not in (None, *FUSIONS):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from contrastive_jax.addresses import check_local
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import InputError, kind_of
 from contrastive_jax.evaluation.libraries import library
 from contrastive_jax.evaluation.rankings import Ranking
 from contrastive_jax.named_files import open_regular
@@ -96,7 +96,7 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
         partial.write_text("".join(lines))
         partial.replace(path)
     except OSError as error:
-        raise InputError(f"run_file {path}: cannot be written ({error.strerror})") from error
+        raise kind_of(error)(f"run_file {path}: cannot be written ({error.strerror})") from error
 
 
 def _check_replaced(path: Path) -> None:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from contrastive_jax.data import bounds, delimited, unpacking
+from contrastive_jax.data import bounds, delimited, lines, unpacking
 from contrastive_jax.data.delimited import CSV
 from contrastive_jax.data.lines import JSONLines
 from contrastive_jax.data.records import BrokenRecord
@@ -99,7 +99,7 @@ def test_a_bomb_costs_little_memory(cache, tmp_path):
 
 
 def test_a_line_without_end_is_one_broken_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(delimited, "LINE_BYTES", 64)
+    monkeypatch.setattr(lines, "LINE_BYTES", 64)
     content = ['{"n": 0}', " " * 200, json.dumps({"text": "x" * 200}), '{"n": 3}', "\t" * 100, "x" * 100]
     (tmp_path / "c.jsonl").write_text("\n".join(content))
     source = JSONLines(str(tmp_path / "c.jsonl"))

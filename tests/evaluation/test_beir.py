@@ -10,6 +10,7 @@ from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation import Beir
 from contrastive_jax.evaluation.collection import judged, read_qrels, read_texts
+from contrastive_jax.evaluation.rankings import Ranking, without_identical
 
 EMBED = KnownEmbeddings({"text": Text()}, {"text": lambda record: hashed(record["text"])})
 PLANES = ["wings of a plane", "a wing in the wind", "the weather", "", "jet engine noise"]
@@ -37,6 +38,38 @@ def planes(tmp_path):
     return write(
         tmp_path, corpus, queries, [("q0", "d0", 1), ("q0", "d1", 2), ("q1", "d4", 1), ("q1", "d2", 0)]
     )
+
+
+def test_a_query_that_is_a_document_does_not_find_itself(tmp_path):
+    """As in ArguAna: the answer to a text is the second nearest, after the text itself."""
+    words = ["red fox den", "blue whale sea", "green frog pond"]
+    corpus = [{"_id": f"{i}{side}", "text": f"{text}{more}"} for i, text in enumerate(words)
+              for side, more in (("a", ""), ("b", " again"))]  # fmt: skip
+    queries = [record for record in corpus if record["_id"].endswith("a")]
+    folder = write(tmp_path, corpus, queries, [(f"{i}a", f"{i}b", 1) for i in range(3)])
+    told = {}
+    for ignored in (True, False):
+        evaluator = Beir(
+            "text",
+            "text",
+            folder,
+            measures=("nDCG@10", "R@1", "MRR@10"),
+            depth=10,
+            fusion="reciprocal_rank",
+            ignore_identical_ids=ignored,
+        )
+        told[ignored] = dict(evaluator.run(EMBED))
+    for name in ("bm25/", "fused_with_bm25/"):
+        assert told[True][f"{name}nDCG@10"] == told[True][f"{name}R@1"] == told[True][f"{name}MRR@10"] == 1
+        assert told[False][f"{name}R@1"] == 0
+    assert told[True]["MRR@10"] > told[False]["MRR@10"]
+
+
+def test_own_answers_are_left_out_and_the_others_move_up():
+    ranking = Ranking(np.array([[1, 0, 2], [0, 2, -1]]), np.array([[3.0, 2.0, 1.0], [2.0, 1.0, -np.inf]]))
+    found = without_identical(ranking, ["a", None], ["a", "b", "c"])
+    assert found.answers.tolist() == [[1, 2, -1], [0, 2, -1]]
+    assert found.scores.tolist() == [[3, 1, -np.inf], [2, 1, -np.inf]]
 
 
 def test_an_embedding_is_measured_beside_bm25_and_fused_with_it(planes, tmp_path):
