@@ -7,6 +7,7 @@ import difflib
 import importlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +27,11 @@ COMMANDS = {
     "plan": ("what a config needs of machines, before they are paid for", runs.plan),
     "bench": ("measure the loss, the train step or the input on this machine", bench.bench),
 }
+_OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|Out of memory")
+_LESS_MEMORY = (
+    "lower batch_size, microbatch or --batch, take mode=out_of_core or a smaller model "
+    "(`contrastive-jax plan` says what fits)"
+)
 _WITH_OVERRIDES = ("train", "plan", "bench step", "bench input")
 _OF_A_RUN = ("eval", "embed", "search", "export", "data mine")
 
@@ -94,6 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except BrokenPipeError:
         print("contrastive-jax: whoever read the answer has gone", file=sys.stderr)
+        return FAILED
+    except (MemoryError, RuntimeError) as error:
+        # The devices' own memory ends in JAX's error, which is known here without importing JAX.
+        told = next(iter(str(error).splitlines()), "")
+        if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(told):
+            raise
+        print(f"contrastive-jax: out of memory: {told[:200]}; {_LESS_MEMORY}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return 130

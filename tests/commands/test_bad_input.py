@@ -1,5 +1,6 @@
 """What the command makes of wrong input: one clear line, exit code 2, and nothing made."""
 
+import re
 import subprocess
 import sys
 import time
@@ -185,6 +186,17 @@ def test_config_files_that_fail(in_process, tmp_path, text, words):
 def test_eval_of_a_folder_that_is_no_run(in_process, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     refused(in_process("eval", "--workdir", str(tmp_path)), str(tmp_path))
+
+
+def test_a_model_that_no_memory_holds(in_process, tmp_path):
+    line = ["train", "--config", GLYPHS, "--workdir", str(tmp_path / "run")]
+    code, _, err = in_process(*line, "--config.encoders.text.width=1048576")
+    assert code == 1
+    assert "Traceback" not in err
+    told = err.splitlines()[-1]
+    assert told.startswith("contrastive-jax: out of memory: ")
+    assert re.search(r"Out of memory allocating \d{14} bytes", told)
+    assert "lower batch_size, microbatch or --batch" in told
 
 
 def test_a_folder_of_other_files_is_left_alone(in_process, tmp_path):

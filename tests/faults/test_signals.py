@@ -25,7 +25,7 @@ def test_between_two_steps_and_in_an_evaluation(tmp_path, command, undisturbed):
     process = command.start(workdir, *options)
     until(lambda: len(lines(workdir)) >= 5, process)
     assert len(workers(process)) == 2
-    stop(process, workdir, lambda: os.killpg(process.pid, signal.SIGTERM))
+    stop(process, workdir, lambda: os.killpg(process.pid, signal.SIGHUP), "SIGHUP")
     done = len(lines(workdir))
     assert 5 <= done < 12
     assert steps(workdir) == [done]  # not a step is lost
@@ -39,7 +39,7 @@ def test_between_two_steps_and_in_an_evaluation(tmp_path, command, undisturbed):
     assert untimed(workdir) == untimed(undisturbed)
 
 
-def stop(process, workdir, send):
+def stop(process, workdir, send, name="SIGTERM"):
     """Sends the signal, and looks for the workers at the moment when the save begins."""
     began, alive = time.monotonic(), []
     send()
@@ -53,7 +53,7 @@ def stop(process, workdir, send):
     _, err = ended(process, code=75)
     assert time.monotonic() - began < SECONDS
     assert alive == [2]
-    assert "SIGTERM: saved" in err
+    assert f"{name}: saved" in err
     assert gone(process.pid)
 
 
