@@ -58,6 +58,7 @@ def get_config(arg: str = "") -> ConfigDict:
                 queries="query",
                 documents="document",
                 folder=folder,
+                ignore_identical_ids=False,  # queries and documents are both numbered from 1
                 fusion="min_max",
                 weight=0.3,
             )

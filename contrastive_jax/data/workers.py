@@ -101,21 +101,9 @@ def signals_blocked() -> Iterator[None]:
     end it; this process gets its own when the block is left.
     """
     # Left to start with the first worker, it would unblock them again.
-    _start_tracker()
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_tracker() -> None:
-    """Python's tracker of shared memory ignores SIGTERM and SIGINT by itself, but not a lost connection."""
-    if threading.current_thread() is not threading.main_thread():
-        resource_tracker.ensure_running()
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is ignored stays so in a new process
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)

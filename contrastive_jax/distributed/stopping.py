@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from multiprocessing import resource_tracker
 from types import FrameType
 from typing import Self
 
@@ -37,6 +38,7 @@ class StopRequest:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
+            _start_tracker()
             for number in STOP_SIGNALS:
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._note)
@@ -52,3 +54,12 @@ class StopRequest:
         self._requested = self._requested or signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _start_tracker() -> None:
+    """Python's tracker of shared memory ignores SIGTERM and SIGINT by itself, but not a lost connection."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what is ignored stays so in a new process
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)

@@ -121,5 +121,6 @@ def search(arg: ConfigDict, name: str, queries: str, documents: str) -> dict:
         queries=queries,
         documents=documents,
         folder=f"{arg.data}/retrieval/{name}",
+        ignore_identical_ids=False,  # queries and documents are both numbered from 1
         measures=("nDCG@10", "R@100"),
     )
