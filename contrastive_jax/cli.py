@@ -106,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = next(iter(str(error).splitlines()), "")
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(told):
             raise
-        print(f"contrastive-jax: out of memory: {told[:200]}; {_LESS_MEMORY}", file=sys.stderr)
+        wanted = f" ({told[:200]})" if told else ""
+        print(f"contrastive-jax: out of memory{wanted}: {_LESS_MEMORY}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         return 130

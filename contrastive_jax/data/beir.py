@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from contrastive_jax.data import files
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.lines import JSONLines
+from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,28 +105,38 @@ _FIELDS: dict[str, Callable[[BEIR, str, str, int], Any]] = {
 }
 
 
-def _texts(folder: str, what: str, language: str) -> dict[str, tuple[str, str]]:
-    """{`_id`: (title, text)}."""
-    path = _path(folder, what, language)
+def read_fields(path: str, fields: Sequence[str]) -> dict[str, list[str | None]]:
+    """{`_id`: its fields, None where one is missing or null} of `corpus.jsonl` or `queries.jsonl`, in order.
+
+    Raises:
+        InputError: the file cannot be read; a line is no JSON object with an `_id`; a field is no text; an id
+            occurs twice.
+    """
     source = JSONLines(path)
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, list[str | None]] = {}
     for index in range(len(source)):
-        record = source[index]
+        try:
+            record = source[index]
+        except BrokenRecord as error:
+            raise InputError(f"{path}: {error}") from error
+        where = f"{path}, record {index + 1}"
         if record.get("_id") is None:
-            raise InputError(
-                f"{path}, record {index + 1}: has no _id, which the judgements name (it has "
-                f"{', '.join(sorted(record.keys() - {'key', 'record'}))}): call its id _id"
-            )
-        name = str(record["_id"])
+            there = ", ".join(sorted(record.keys() - {"key", "record"}))
+            raise InputError(f"{where}: has no _id, which the judgements name, but {there}: call its id _id")
+        name, values = str(record["_id"]), [record.get(field) for field in fields]
         if name in found:
             raise InputError(f"{path}: the _id {name!r} occurs more than once")
-        for field in ("title", "text"):
-            if not isinstance(record.get(field), str | None):
-                raise InputError(
-                    f"{path}, record {index + 1}: {field!r} is {record[field]!r:.60}, not a text"
-                )
-        found[name] = (record.get("title") or "").strip(), (record.get("text") or "").strip()
+        for field, value in zip(fields, values):
+            if not isinstance(value, str | None):
+                raise InputError(f"{where}: {field!r} is {f'{value!r}':.60}, not a text")
+        found[name] = values
     return found
+
+
+def _texts(folder: str, what: str, language: str) -> dict[str, tuple[str, str]]:
+    """{id: (title, text)}."""
+    found = read_fields(_path(folder, what, language), ("title", "text"))
+    return {name: ((title or "").strip(), (text or "").strip()) for name, (title, text) in found.items()}
 
 
 def _path(folder: str, what: str, language: str) -> str:

@@ -66,9 +66,8 @@ class CSV(Lines):
     def _dialect(self, path: str) -> tuple[str, int]:
         delimiter, quotes = self._format
         tabs = path.removesuffix(".gz").lower().endswith(".tsv")
-        return _DELIMITERS[delimiter or ("tab" if tabs else "comma")], _QUOTES[
-            quotes or ("none" if tabs else "double")
-        ]
+        usual = ("tab", "none") if tabs else ("comma", "double")
+        return _DELIMITERS[delimiter or usual[0]], _QUOTES[quotes or usual[1]]
 
     def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
         at, read = 0, []
@@ -118,9 +117,9 @@ def _rows(lines: Iterable[str], dialect: tuple[str, int], strict: bool = False) 
 
 
 def _check_header(header: list[str], delimiter: str) -> None:
-    other = next((n for n, each in _DELIMITERS.items() if each != delimiter and each in header[0]), None)
-    if len(header) == 1 and other:
-        raise InputError(f"line 1: {header[0]!r:.80} is one field: is ?delimiter={other} meant?")
+    others = [name for name, each in _DELIMITERS.items() if each != delimiter and each in header[0]]
+    if len(header) == 1 and others:
+        raise InputError(f"line 1: {header[0]!r:.80} is one field: is ?delimiter={others[0]} meant?")
 
 
 def _tell_rows_in_a_field(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from contrastive_jax.data.beir import read_fields
 from contrastive_jax.data.files import read
-from contrastive_jax.data.lines import JSONLines
-from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
 
 
@@ -27,28 +25,11 @@ def read_texts(path: str, fields: Sequence[str]) -> Texts:
     Raises InputError for a file that cannot be read, a line that is no JSON object with an `_id`, a field
     that is no text or that no record has, or an id that occurs twice.
     """
-    source, ids, texts, seen = JSONLines(path), [], [], set()
-    for number in range(len(source)):
-        try:
-            record = source[number]
-        except BrokenRecord as error:
-            raise InputError(f"{path}: {error}") from error
-        if "_id" not in record:
-            raise InputError(f"{path}, record {number + 1}: has no _id")
-        parts = [record.get(field) for field in fields]
-        for field, part in zip(fields, parts):
-            if not isinstance(part, str | None):
-                raise InputError(f"{path}, record {number + 1}: {field!r} is {part!r}, not a text")
-            if part is not None:
-                seen.add(field)
-        ids.append(str(record["_id"]))
-        texts.append(" ".join(part.strip() for part in parts if part and part.strip()))
-    if len(set(ids)) < len(ids):
-        twice = Counter(ids).most_common(1)[0][0]
-        raise InputError(f"{path}: the _id {twice!r} occurs more than once")
-    if not seen:
+    found = read_fields(path, fields)
+    if all(part is None for parts in found.values() for part in parts):
         raise InputError(f"{path}: no record has any of the fields {', '.join(fields)}")
-    return Texts(ids, texts)
+    texts = [" ".join(part.strip() for part in parts if part and part.strip()) for parts in found.values()]
+    return Texts(list(found), texts)
 
 
 def read_qrels(path: str) -> dict[str, dict[str, int]]:

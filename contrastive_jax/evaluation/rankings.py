@@ -25,14 +25,12 @@ class Ranking(NamedTuple):
 
 def without_identical(ranking: Ranking, queries: Sequence[str | None], documents: Sequence[str]) -> Ranking:
     """A ranking without the answers whose id is the query's own (None: it has none); the others move up."""
-    answers, scores = np.array(ranking.answers), np.array(ranking.scores)
     numbers = {name: number for number, name in enumerate(documents)}
-    for row, name in enumerate(queries):
-        own = np.flatnonzero(answers[row] == numbers.get(name, -2))
-        if own.size:
-            answers[row] = np.append(np.delete(answers[row], own), [-1] * own.size)
-            scores[row] = np.append(np.delete(scores[row], own), [-np.inf] * own.size)
-    return Ranking(answers, scores)
+    own = ranking.answers == np.array([numbers.get(name, -2) for name in queries])[:, None]
+    order = np.argsort(own, axis=1, kind="stable")
+    answers, scores = (np.take_along_axis(each, order, axis=1) for each in ranking)
+    left_out = np.take_along_axis(own, order, axis=1)
+    return Ranking(np.where(left_out, -1, answers), np.where(left_out, -np.inf, scores))
 
 
 def check_fusion(how: str | None, weight: float) -> None:

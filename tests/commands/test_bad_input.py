@@ -194,7 +194,7 @@ def test_a_model_that_no_memory_holds(in_process, tmp_path):
     assert code == 1
     assert "Traceback" not in err
     told = err.splitlines()[-1]
-    assert told.startswith("contrastive-jax: out of memory: ")
+    assert told.startswith("contrastive-jax: out of memory (")
     assert re.search(r"Out of memory allocating \d{14} bytes", told)
     assert "lower batch_size, microbatch or --batch" in told
 

@@ -64,7 +64,7 @@ def test_pairs_of_a_query_and_what_answers_it(folder):
         (
             "corpus.jsonl",
             '{"docid": "d1", "text": "a"}\n',
-            "corpus.jsonl, record 1: has no _id, which the judgements name (it has docid, text)",
+            "corpus.jsonl, record 1: has no _id, which the judgements name, but docid, text: call its id _id",
         ),
         ("corpus.jsonl", '{"_id": "a", "text": "a"}\n' * 2, "the _id 'a' occurs more than once"),
         ("queries.jsonl", '{"_id": "q1", "text": ["a"]}\n', "record 1: 'text' is ['a'], not a text"),
