@@ -1,9 +1,11 @@
 """Every test sees 8 virtual CPU devices, set up here before JAX starts its backend."""
 
+import contextlib
 import ctypes
 import gc
 import logging
 import os
+import resource
 import uuid
 from pathlib import Path
 
@@ -41,6 +43,22 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no data folder at {folder} (set CONTRASTIVE_JAX_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def little_room():
+    """Within `with little_room(n):` no file grows beyond n bytes, as on a disk that fills up."""
+
+    @contextlib.contextmanager
+    def limited(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

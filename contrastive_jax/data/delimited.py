@@ -5,10 +5,10 @@ from __future__ import annotations
 import array
 import csv
 import io
-import logging
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from contrastive_jax.data.bounds import LINE_BYTES
+from contrastive_jax.data.indexes import warn
 from contrastive_jax.data.lines import Lines, columns_of
 from contrastive_jax.errors import InputError
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from contrastive_jax.data.faults import Access
-
-log = logging.getLogger(__name__)
 
 _DELIMITERS = {"tab": "\t", "semicolon": ";", "comma": ",", "bar": "|"}
 _QUOTES = {"double": csv.QUOTE_MINIMAL, "none": csv.QUOTE_NONE}
@@ -129,9 +127,9 @@ def _tell_rows_in_a_field(
     inner = read[1:-1]
     if len(inner) < 2 or any(len(row) != fields for row in _rows(inner, (dialect[0], csv.QUOTE_NONE))):
         return False
-    log.warning(
-        "%s, line %d: a quoted field holds %d lines that look like rows: ?quotes=none if no quotes are meant",
-        *(path, line + 1, len(inner)),
+    warn(
+        f"{path}, line {line + 1}: a quoted field holds {len(inner)} lines that look like rows: "
+        "?quotes=none if no quotes are meant"
     )
     return True
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from refusals import CONFIGS, GLYPHS, refused
 
@@ -197,6 +198,18 @@ def test_a_model_that_no_memory_holds(in_process, tmp_path):
     assert told.startswith("contrastive-jax: out of memory (")
     assert re.search(r"Out of memory allocating \d{14} bytes", told)
     assert "lower batch_size, microbatch or --batch" in told
+
+
+@pytest.mark.parametrize(
+    ("wants", "told"),
+    [
+        (lambda options: np.zeros(10**15), "out of memory (Unable to allocate 7.11 PiB for an array"),
+        (lambda options: [None] * sys.maxsize, "out of memory: lower batch_size"),
+    ],
+)
+def test_a_command_that_no_memory_holds(in_process, monkeypatch, wants, told):
+    monkeypatch.setattr("contrastive_jax.commands.data.run", wants)
+    refused(in_process("data", "inspect", "--source", "digits"), told, code=1)
 
 
 def test_a_folder_of_other_files_is_left_alone(in_process, tmp_path):

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -289,15 +288,10 @@ def test_a_folder_in_use_is_left_alone(in_process, small, tmp_path):
         refused(in_process(*line), "is in use by another process")
 
 
-def test_a_disk_that_takes_no_more_is_a_fault(in_process, broken, tmp_path):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
-        code, _, err = in_process(*INSPECT, "--source", broken, "--output", str(tmp_path / "o"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert code == 1
-    assert "cannot be used (File too large)" in err
+def test_a_disk_that_takes_no_more_is_a_fault(in_process, broken, little_room, tmp_path):
+    with little_room(2000):
+        result = in_process(*INSPECT, "--source", broken, "--output", str(tmp_path / "o"))
+    refused(result, "cannot be used (File too large)", code=1)
 
 
 def test_inspecting_the_emoji(in_process, data_folder):

@@ -157,6 +157,12 @@ def test_a_disk_that_fills_up(in_process, source, tmp_path, whole, disk, workers
     goes_on(in_process, line(source, folder, workers), folder, kept, whole)
 
 
+def test_a_disk_without_room_for_a_folder(in_process, source, disk):
+    assert mount(disk, "600k", "remount", "nr_inodes=1")
+    result = in_process(*line(source, disk / "shards", 0))
+    refused(result, "shards cannot be used (No space left on device)", code=1)
+
+
 def test_a_disk_that_is_full_from_the_start(in_process, source, whole, disk):
     """Not even the manifest can be written; nothing is left that a second run would stumble over."""
     folder = disk / "shards"

@@ -96,6 +96,14 @@ def test_a_picture_finds_itself_and_a_sheet_is_drawn(in_process, line, small, em
         assert np.asarray(sheet.convert("L")).std() > 10
 
 
+def test_a_disk_without_room_for_the_sheet_is_a_fault(in_process, line, little_room, tmp_path):
+    asked = [*line, "--query-branch", "text", "--branch", "text", "--output", str(tmp_path / "s"), "first 2"]
+    with little_room(2000):
+        code, _, err = in_process(*asked)
+    assert code == 1, err
+    assert err.endswith(f"--output {tmp_path}/s cannot be used (File too large)\n")
+
+
 def test_an_index_is_searched_as_what_it_holds(in_process, line, index, embedded, small):
     """Exactly, and by a graph that is built once and made anew when the embeddings are others."""
     file = index("document", "--dtype", "int8")

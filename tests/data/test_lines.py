@@ -160,21 +160,37 @@ def test_lone_quotes_of_a_tsv_are_characters(tmp_path):
     assert len(CSV(str(tmp_path / "t.tsv"), quotes="double")) == 20
 
 
-def test_a_field_that_holds_whole_rows_is_named(tmp_path, caplog):
-    (tmp_path / "t.csv").write_text('a,b\n1,"x\n2,y\n3,z\n4,z"\n5,"two\nlines"\n')
-    assert len(CSV(str(tmp_path / "t.csv"))) == 2
-    assert "t.csv, line 2: a quoted field holds 2 lines that look like rows" in caplog.text
-    assert len(pickle.loads(pickle.dumps(CSV(str(tmp_path / "t.csv"), quotes="none")))) == 6
+def test_a_field_that_holds_whole_rows_is_named_once(tmp_path, caplog):
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n0,"two\nlines"\n1,"with\na verse\nof\nits own"\n')
+    assert len(CSV(str(path))) == 2
+    assert not caplog.records
+    path.write_text("a,b\n" + '1,"x\n2,y\n3,z\n4,z"\n' * 2)
+    assert len(CSV(str(path))) == 2
+    assert [record.message for record in caplog.records] == [
+        f"{path}, line 2: a quoted field holds 2 lines that look like rows: "
+        "?quotes=none if no quotes are meant"
+    ]
+    assert len(pickle.loads(pickle.dumps(CSV(str(path), quotes="none")))) == 8
+
+
+def test_an_index_is_kept_for_each_way_to_read_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "WORTH_KEEPING", 10)
+    (tmp_path / "t.csv").write_text('a;b\n1;"2\n3;4"\n5;6\n')
+    for quotes, rows in (("double", 2), ("none", 3), ("double", 2)):
+        assert len(CSV(str(tmp_path / "t.csv"), delimiter="semicolon", quotes=quotes)) == rows
+    assert CSV(str(tmp_path / "t.csv"), delimiter="comma").column("a;b") == ['1;"2', '3;4"', "5;6"]
 
 
 def test_other_delimiters_are_named_and_taken(tmp_path):
     (tmp_path / "t.csv").write_text("a;b\n1;2,5\n")
-    with pytest.raises(
-        InputError, match=r"t\.csv, line 1: 'a;b' is one field: is \?delimiter=semicolon meant"
-    ):
+    (tmp_path / "t.TSV").write_text("a\tb\n1\t2,5\n")
+    named = r"t\.csv, line 1: 'a;b' is one field: is \?delimiter=semicolon meant"
+    with pytest.raises(InputError, match=named):
         CSV(str(tmp_path / "t.csv"))
-    source = pickle.loads(pickle.dumps(CSV(str(tmp_path / "t.csv"), delimiter="semicolon")))
-    assert (source[0]["a"], source[0]["b"]) == ("1", "2,5")
+    for source in (CSV(str(tmp_path / "t.csv"), delimiter="semicolon"), CSV(str(tmp_path / "t.TSV"))):
+        record = pickle.loads(pickle.dumps(source))[0]
+        assert (record["a"], record["b"]) == ("1", "2,5")
     with pytest.raises(InputError, match="delimiter is ';', not tab, semicolon, comma, bar"):
         CSV(str(tmp_path / "t.csv"), delimiter=";")
 

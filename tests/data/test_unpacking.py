@@ -2,7 +2,6 @@ import gzip
 import json
 import os
 import pickle
-import resource
 import subprocess
 import sys
 
@@ -66,15 +65,11 @@ def test_no_place_for_the_copy_is_named(cache, packed, monkeypatch):
         JSONLines(str(packed))
 
 
-def test_a_disk_without_room_ends_the_command_as_a_fault(cache, packed, monkeypatch):
+def test_a_disk_without_room_ends_the_command_as_a_fault(cache, packed, monkeypatch, little_room):
     monkeypatch.setattr(unpacking, "WORTH_KEEPING", 10)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20, limits[1]))
-    try:
-        with pytest.raises(CommandError, match=r"cannot be unpacked to .*cache/unpacked.*make room there"):
-            JSONLines(str(packed))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    named = pytest.raises(CommandError, match=r"cannot be unpacked to .*cache/unpacked.*make room there")
+    with named, little_room(20):
+        JSONLines(str(packed))
     assert not copies(cache)
 
 

@@ -6,7 +6,7 @@ import pytrec_eval
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError
 from contrastive_jax.evaluation.rankings import Ranking, first_right, fuse, ranking_of
 from contrastive_jax.evaluation.trec import first_of, measure, run_of, write_run
 
@@ -66,6 +66,14 @@ def test_by_hand():
     for name in ("nDCG", "MRR@0", "accuracy", "R"):
         with pytest.raises(InputError, match="measures="):
             measure(run, qrels, (name,))
+
+
+def test_a_disk_without_room_for_a_run_file_is_a_fault(tmp_path, little_room):
+    with (
+        pytest.raises(CommandError, match=r"run_file .*cannot be written \(File too large\)"),
+        little_room(20),
+    ):
+        write_run(tmp_path / "run.txt", {"q1": {"a": 0.1, "b": 1 / 3}}, "ours")
 
 
 def test_a_run_file_says_what_the_run_said(tmp_path):
