@@ -105,10 +105,11 @@ def _checked(options, config, stored, group) -> tuple:
 
     check_same_run(group, stored)
     path = place(options.workdir)
-    config, stored = _in_order(config, stored, path, group)
+    new = group.tell(not begun(path) if group.first else None)
+    config, stored = _in_order(config, stored, path, group, new)
     experiment = Experiment(config)
-    data = Provenance(experiment, path, options.accept_changed_data)
-    if group.tell(not begun(path)):
+    data = Provenance(experiment, path, options.accept_changed_data and not new)
+    if new:
         # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
         experiment.check_data()
         experiment.find_starts(group)
@@ -153,12 +154,12 @@ def _workdir(path, config, extend: bool, group, unchanged) -> Iterator[None]:
         yield
 
 
-def _in_order(config, stored: dict, path, group) -> tuple:
+def _in_order(config, stored: dict, path, group, new: bool = False) -> tuple:
     """A config and what is stored of it, whose order is that of the folder's run where none is given."""
     from contrastive_jax.data.walks import ORDERS
     from contrastive_jax.training.workdir import stored_config
 
-    there = _completed(stored_config(path)).get("data") if group.first else None
+    there = _completed(stored_config(path)).get("data") if group.first and not new else None
     begun = group.tell(there["order"] if isinstance(there, dict) else None)
     order = config.data.order
     if order is None:

@@ -1,7 +1,13 @@
-"""The steps of a run that are evaluated: once each, and what their figures say of its checkpoints."""
+"""The steps of a run that are evaluated: once each, and what their figures say of its checkpoints.
+
+Beside the figures of an evaluator in a line stands, as `<evaluator>/config`, a digest of what it was asked: a
+run may go on with another evaluation, and figures of before are no answer to a question of now.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +42,11 @@ class EvaluationSteps:
         self.experiment, self.config, self.views = experiment, experiment.config, views
         self.checkpoints, self.journal, self.group = checkpoints, journal, group
         self.clock, self.between = clock, between
+        evaluation = self.config.evaluation
+        evaluators = evaluation.evaluators.items() if evaluation else ()
+        self._asked = {
+            f"{name}/config": digest(evaluator, evaluation.source) for name, evaluator in evaluators
+        }
 
     def due(self, step: int) -> bool:
         """Whether an evaluation belongs after `step` updates."""
@@ -48,17 +59,35 @@ class EvaluationSteps:
         """The figures of a step that has an evaluation, from its line if they are there."""
         if not self.due(step):
             return {}
-        names = tuple(f"{name}/" for name in self.config.evaluation.evaluators)
         line = next((line for line in self.journal.lines() if line["step"] == step), {})
-        figures = {name: value for name, value in line.items() if name.startswith(names)}
-        figures = self.group.tell(figures)
-        if not figures:
+        figures = self.group.tell(self._figures(line))
+        if figures is None:
             with self.clock.spent("evaluation"):
                 figures = self._evaluated(state, step)
-            self.journal.amend(step, figures)
+            self.journal.amend(step, figures | self._asked, instead_of=self._prefixes)
             self._check_best(figures, state, step)
         self.score({"step": step, **figures})
         return figures
+
+    def of_now(self, line: Mapping[str, Any]) -> dict[str, Any]:
+        """A line without the figures of evaluators that were asked something else then.
+
+        A line of an earlier version does not tell what was asked, and stays whole.
+        """
+        asked = self._asked.items()
+        stale = tuple(name.removesuffix("config") for name, now in asked if line.get(name, now) != now)
+        return {name: value for name, value in line.items() if not name.startswith(stale)}
+
+    @property
+    def _prefixes(self) -> tuple[str, ...]:
+        return tuple(name.removesuffix("config") for name in self._asked)
+
+    def _figures(self, line: Mapping[str, Any]) -> dict[str, float] | None:
+        """The figures of all evaluators in a line; None where one is missing or was asked something else."""
+        if any(line.get(name) != asked for name, asked in self._asked.items()):
+            return None
+        own = {name: value for name, value in line.items() if name.startswith(self._prefixes)}
+        return {name: value for name, value in own.items() if name not in self._asked}
 
     def _evaluated(self, state: TrainState, step: int) -> dict[str, float]:
         try:
@@ -81,7 +110,7 @@ class EvaluationSteps:
     def score(self, *lines: Mapping[str, Any]) -> None:
         """Tells the checkpoints how good the steps of some lines are."""
         best = self.config.checkpoint.best
-        for line in lines:
+        for line in map(self.of_now, lines):
             if best in line and line[best] is not None:
                 self.checkpoints.scores[line["step"]] = line[best]
 
@@ -90,3 +119,14 @@ class EvaluationSteps:
         if best and "/" in best and best not in figures:
             self.checkpoints.save(step, state)
             raise InputError(f"config.checkpoint.best={best}: no such metric; {nearest(best, figures)}")
+
+
+def digest(evaluator: Any, source: str | None) -> str:
+    """Eight hex digits of what an evaluator is asked: its class, the source that it may read, and those of
+    its fields that are not at their defaults, so that a newer version's further fields change nothing."""
+    given = {
+        field.name: getattr(evaluator, field.name)
+        for field in dataclasses.fields(evaluator)
+        if getattr(evaluator, field.name) != field.default
+    }
+    return hashlib.sha256(repr((type(evaluator).__name__, source, given)).encode()).hexdigest()[:8]

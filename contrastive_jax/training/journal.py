@@ -58,10 +58,10 @@ class Journal:
             if self._mirror:
                 self._mirror.push_now_and_then()
 
-    def amend(self, step: int, values: Mapping[str, Any]) -> None:
-        """More values for the line of a step."""
+    def amend(self, step: int, values: Mapping[str, Any], instead_of: tuple[str, ...] = ()) -> None:
+        """More values for the line of a step, instead of those whose names begin so."""
         if self._group.first:
-            self._metrics.amend(step, dict(values))
+            self._metrics.amend(step, dict(values), instead_of)
             self._add(step, values)
 
     def flush(self, hasty: bool = False) -> None:

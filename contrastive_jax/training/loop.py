@@ -117,7 +117,8 @@ class Run:
                 figures = self.evaluations.figures(state, self.config.steps)
             lines = self.journal.lines()
             model = self.experiment.model(state.params, state.teachers, state.statistics)
-            write_report(self.experiment, self.views, model, lines, self.path / "report", self.group)
+            shown = list(map(self.evaluations.of_now, lines))
+            write_report(self.experiment, self.views, model, shown, self.path / "report", self.group)
             self._check_stop()
         if not self.group.first:
             return {}

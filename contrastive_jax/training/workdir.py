@@ -14,20 +14,15 @@ from typing import IO, Any, Self
 
 from contrastive_jax.data.sources import moved
 from contrastive_jax.errors import CommandError, InputError, kind_of
+from contrastive_jax.training import unbegun
+from contrastive_jax.training.differences import asked, differences, flatten, free
 from contrastive_jax.training.stores.lock import StoreLock
 from contrastive_jax.training.stores.paths import StorePath, content, place
 
 log = logging.getLogger(__name__)
 
-# These change how fast a run goes or what it writes, never what it learns; or let one go on that has to stop.
-FREE_KEYS = (
-    *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
-    *("data.workers", "data.prefetch", "data.stall_seconds", "data.retry_seconds"),
-    *("skip_bad_steps", "data.skip", "data.broken_share"),
-)
 DATA = "data.json"
 """The file that says what the data of a run are made of."""
-_ABSENT = object()
 _SECONDS_TO_LEAVE = 5.0  # for a process that was killed, and whose successor is here already
 
 
@@ -126,7 +121,8 @@ def open_workdir(
     A new one gets `config.json`. One that exists must hold the same config, apart from what may
     differ between a run and its continuation (`FREE_KEYS`: noted in the log) and from `steps`, which
     may grow with `extend`, and from where the same data lie; then `config.json` is brought up to date, and
-    a `result.json` that stood for fewer steps is removed.
+    a `result.json` that stood for fewer steps, or for another evaluation, is removed. One without a step is
+    as good as new: what a failed start has left in it is removed where the config or the data are others.
 
     Args:
       path: the folder.
@@ -165,9 +161,9 @@ def open_workdir(
 
 
 def begun(path: Path | StorePath) -> bool:
-    """Whether there is a run in a folder; InputError where it cannot be looked into."""
+    """Whether there is a run in a folder that has got anywhere; InputError where it cannot be looked into."""
     try:
-        return (path / "config.json").exists()
+        return unbegun.begun(path)
     except OSError as error:
         raise _unusable(path, error) from error
 
@@ -226,33 +222,60 @@ def _settle(
         write_json(file, config)
         return
     here, there = flatten(config), flatten(json.loads(json.dumps(completed(stored))))
-    differing = {
-        key: f"{key}: {_show(here, key)} here, {_show(there, key)} there"
-        for key in sorted(here.keys() | there.keys())
-        if here.get(key, _ABSENT) != there.get(key, _ABSENT)
-        or type(here.get(key)) is not type(there.get(key))
-    }
-    free = {key for key in differing if any(key == name or key.startswith(name + ".") for name in FREE_KEYS)}
-    if "data.source" in differing and _has_moved(path, here, there):
-        free.add("data.source")
-    refused = [text for key, text in differing.items() if key not in free and key != "steps"]
-    if refused:
-        raise InputError(
-            f"--workdir {path} holds a run with another config ({'; '.join(refused)}): "
-            "use the same values or another folder"
-        )
-    if "steps" in differing:
-        _check_steps(path, here.get("steps"), there.get("steps"), extend)
-    if "steps" in differing or not (path / "result.json").exists():
-        unchanged()
-    if "steps" in differing:
-        # First this, then the config: a kill in between must not leave an unfinished run as finished.
-        (path / "result.json").unlink(missing_ok=True)
-        if isinstance(path, Path):
-            sync_folder(path)
+    differing = differences(here, there)
+    try:
+        _check_differing(path, differing, here, there, extend)
+        if "steps" in differing or not (path / "result.json").exists():
+            unchanged()
+    except InputError:
+        if not unbegun.of_a_run(stored) or unbegun.begun(path):
+            raise
+        log.warning("%s holds no step of a run: what a failed start left is removed, it begins anew", path)
+        unbegun.clear(path)
+        write_json(file, config)
+        return
+    if asked(differing):
+        _withdraw(path, [differing[key] for key in asked(differing)])
     if differing:
         log.info("%s goes on with other values: %s", path, "; ".join(differing.values()))
         write_json(file, config)
+
+
+def _check_differing(
+    path: Path | StorePath,
+    differing: dict[str, str],
+    here: dict[str, Any],
+    there: dict[str, Any],
+    extend: bool,
+) -> None:
+    may = free(differing) | {"steps"}
+    if "data.source" in differing and _has_moved(path, here, there):
+        may.add("data.source")
+    if refused := [text for key, text in differing.items() if key not in may]:
+        raise InputError(
+            f"--workdir {path} holds a run with another config ({'; '.join(refused)}): use the same values, "
+            "or give another folder, in which config.init_from can start from this run's weights"
+        )
+    if "steps" in differing:
+        _check_steps(path, here.get("steps"), there.get("steps"), extend)
+
+
+def _withdraw(path: Path | StorePath, differing: list[str]) -> None:
+    """Removes the figures of a finished run, which answered something else than is asked now.
+
+    To be called before the config is written: a kill in between must not leave an unfinished run as finished.
+    """
+    result = path / "result.json"
+    if not result.exists():
+        return
+    if not unbegun.has_step(path):
+        raise InputError(
+            f"--workdir {path} has ended and has no checkpoint left to go on from ({'; '.join(differing)}): "
+            "use the values that it ended with, or another folder"
+        )
+    result.unlink()
+    if isinstance(path, Path):
+        sync_folder(path)
 
 
 def _has_moved(path: Path | StorePath, here: dict[str, Any], there: dict[str, Any]) -> bool:
@@ -265,18 +288,3 @@ def _check_steps(path: Path | StorePath, here: Any, there: Any, extend: bool) ->
         raise InputError(f"--workdir {path} holds a run of steps: {there}, not {here}: give {there} or more")
     if not extend:
         raise InputError(f"--workdir {path} holds a run of steps: {there}: give --extend to go on to {here}")
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict of dotted names; an empty dict stays, as a value."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _show(flat: dict[str, Any], key: str) -> str:
-    return json.dumps(flat[key], ensure_ascii=False) if key in flat else "absent"

@@ -59,13 +59,17 @@ class MetricsFile:
             file.flush()
             os.fsync(file.fileno())
 
-    def amend(self, step: int, values: dict[str, Any]) -> None:
-        """Adds `values` to the last line of `step`, or as a line of their own if it has none."""
+    def amend(self, step: int, values: dict[str, Any], instead_of: tuple[str, ...] = ()) -> None:
+        """Adds `values` to the last line of `step`, or as a line of their own if it has none.
+
+        instead_of: beginnings of names; what is called so in the line goes.
+        """
         lines = self.lines()
         places = [place for place, line in enumerate(lines) if line["step"] == step]
         if not places:
             return self.append(step, values)
-        lines[places[-1]] |= values
+        kept = {k: v for k, v in lines[places[-1]].items() if not k.startswith(instead_of)}
+        lines[places[-1]] = kept | values
         return self._rewrite(lines)
 
     def truncate_after(self, step: int) -> None:

@@ -21,7 +21,7 @@ def _cache(tmp_path_factory, monkeypatch):
 
 
 def started(path, *overrides):
-    """What `train` makes of the same command, up to the open folder: the experiment."""
+    """What `train` makes of the same command, up to the open folder, and a step: the experiment."""
     given = load(
         "configs/glyphs.py:small", [("seed", "4"), ("data.sampler.group", "character"), *overrides], Config
     )
@@ -29,6 +29,7 @@ def started(path, *overrides):
     config, stored = train._in_order(build(given, Config), stored, path, ALONE)
     experiment = Experiment(config)
     open_workdir(path, stored, completed=train._completed).close()
+    (path / "checkpoints" / "1").mkdir(parents=True, exist_ok=True)
     return experiment
 
 

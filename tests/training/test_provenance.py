@@ -43,17 +43,22 @@ def provenance(path, *arguments, accept=False, **changes):
 
 
 def begin(path, *arguments, **options):
-    """What `train` does before the first step."""
+    """What `train` does before the first step; one is there then."""
     opened.cache_clear()  # a run has a process of its own
     stored, data = provenance(path, *arguments, **options)
     stored["data"]["order"] = ORDERS[-1]
     with open_workdir(path, stored, extend=True, unchanged=data.check):
         data.agree(ALONE)
         data.note()
+    (path / "checkpoints" / "1").mkdir(parents=True, exist_ok=True)
 
 
 def noted(path):
     return json.loads((path / "data.json").read_text())["sources"]
+
+
+def files(folder):
+    return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 def drop(file, count=1):
@@ -87,7 +92,7 @@ def test_data_that_were_never_noted_may_not_lie_elsewhere(lines, tmp_path):
 def test_the_command_refuses_other_data_and_leaves_the_run_as_it_is(lines, tmp_path, capsys):
     begin(tmp_path / "run", lines)
     write_json(tmp_path / "run" / "result.json", {"step": 20, "loss": 1.0})
-    before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+    before = files(tmp_path / "run")
     size = lines.stat().st_size
     drop(lines, 10)
     command = ["train", "--config", f"{CLIP}:small,source=jsonl:{lines}", "--workdir", str(tmp_path / "run")]
@@ -97,7 +102,7 @@ def test_the_command_refuses_other_data_and_leaves_the_run_as_it_is(lines, tmp_p
     assert "30 records now, 40 then" in said
     assert f"captions.jsonl: {lines.stat().st_size:,} bytes now, {size:,} bytes then" in said
     assert said.endswith("or go on with these by --accept-changed-data")
-    assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+    assert files(tmp_path / "run") == before
     assert main(command) == 0  # it is finished, and needs no data any more
 
 

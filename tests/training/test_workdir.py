@@ -2,6 +2,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from contrastive_jax.configuration import load
 from contrastive_jax.errors import CommandError, InputError
 from contrastive_jax.training import workdir
 from contrastive_jax.training.experiment import Config
-from contrastive_jax.training.workdir import finished, open_workdir, write_json
+from contrastive_jax.training.workdir import begun, finished, open_workdir, write_json
 
 CONFIG = {
     "steps": 10,
@@ -36,6 +37,12 @@ def changed(**values):
     return config
 
 
+def begin(path, config=CONFIG):
+    """A folder as a run leaves it after its first checkpoint."""
+    open_workdir(path, config).close()
+    (path / "checkpoints" / "5").mkdir(parents=True)
+
+
 def stored(path):
     return json.loads((path / "config.json").read_text())
 
@@ -50,7 +57,7 @@ def test_a_new_folder_gets_the_config_and_opens_again(tmp_path):
 
 
 def test_a_differing_key_is_refused_by_name_and_nothing_changes(tmp_path):
-    open_workdir(tmp_path, CONFIG).close()
+    begin(tmp_path)
     other = changed(optimizer__learning_rate=0.001, data__source="clip", seed=1, data__workers=0)
     with pytest.raises(InputError) as error:
         open_workdir(tmp_path, other)
@@ -64,7 +71,7 @@ def test_a_differing_key_is_refused_by_name_and_nothing_changes(tmp_path):
 
 
 def test_a_config_that_lacks_a_newer_key_goes_on(tmp_path):
-    open_workdir(tmp_path, CONFIG).close()
+    begin(tmp_path)
     with pytest.raises(InputError, match="seed: 0 here, absent there"):
         open_workdir(tmp_path, changed(seed=0))
     open_workdir(tmp_path, changed(seed=0), completed=lambda stored: stored | {"seed": 0}).close()
@@ -73,7 +80,7 @@ def test_a_config_that_lacks_a_newer_key_goes_on(tmp_path):
 
 
 def test_what_may_differ_is_noted_and_kept(tmp_path, caplog):
-    open_workdir(tmp_path, CONFIG).close()
+    begin(tmp_path)
     with caplog.at_level(logging.INFO):
         open_workdir(tmp_path, changed(data__workers=7, mesh={"data": 4, "fsdp": 2}, microbatch=8)).close()
     assert "data.workers: 7 here, 2 there" in caplog.text
@@ -83,7 +90,7 @@ def test_what_may_differ_is_noted_and_kept(tmp_path, caplog):
 
 
 def test_more_steps_need_extend_and_fewer_are_refused(tmp_path):
-    open_workdir(tmp_path, CONFIG).close()
+    begin(tmp_path)
     write_json(tmp_path / "result.json", {"loss": 1.5})
     assert finished(tmp_path) == {"loss": 1.5}
     with pytest.raises(InputError, match="--extend"):
@@ -165,8 +172,88 @@ def test_values_that_json_does_not_know_are_refused(tmp_path):
 def test_a_run_of_an_earlier_version_gets_the_keys_that_came_since(tmp_path):
     config = load("configs/glyphs.py:small", [], Config).to_dict()
     older = {key: value for key, value in config.items() if key not in ("frozen", "init_from", "lora")}
-    open_workdir(tmp_path, older).close()
+    begin(tmp_path, older)
     open_workdir(tmp_path, config, completed=train._completed).close()
     with pytest.raises(InputError, match=r'frozen: \["encoders/\*"\] here, \[\] there'):
         open_workdir(tmp_path, config | {"frozen": ("encoders/*",)}, completed=train._completed)
     assert train._completed({"no": "config"}) == {"no": "config"}
+
+
+def test_a_folder_without_a_step_is_free_whatever_a_failed_start_left(tmp_path, caplog):
+    """A kill may have left half a checkpoint, and a run that diverged its lines."""
+    open_workdir(tmp_path, CONFIG).close()
+    for name in ("tokenizer.json", "data.json", "metrics.jsonl", "notes.txt"):
+        (tmp_path / name).write_text("of the failed start")
+    for name in ("checkpoints/.5.partial", "tensorboard", "programs"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "file").write_text("of the failed start")
+    assert not begun(tmp_path)
+    open_workdir(tmp_path, CONFIG).close()  # the same config goes on with what is there
+    assert (tmp_path / "tokenizer.json").exists()
+    other = changed(optimizer__learning_rate=0.001, steps=5)
+    open_workdir(tmp_path, other).close()
+    assert "holds no step of a run" in caplog.text
+    assert stored(tmp_path) == other
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"config.json", ".lock", "notes.txt", "programs"}
+
+
+def test_a_folder_without_a_step_is_free_for_other_data(tmp_path):
+    def other():
+        raise InputError("the data are not those that it began with")
+
+    open_workdir(tmp_path, CONFIG).close()
+    (tmp_path / "tokenizer.json").write_text("of other texts")
+    open_workdir(tmp_path, CONFIG, unchanged=other).close()
+    assert not (tmp_path / "tokenizer.json").exists()
+    (tmp_path / "checkpoints" / ".5.damaged").mkdir(parents=True)
+    assert begun(tmp_path)
+    with pytest.raises(InputError, match="not those that it began with"):
+        open_workdir(tmp_path, CONFIG, unchanged=other)
+
+
+def test_another_libraries_config_is_nobodys_failed_start(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "hidden_size": 768}')
+    with pytest.raises(InputError, match="another config"):
+        open_workdir(tmp_path, CONFIG)
+    assert stored(tmp_path)["model_type"] == "bert"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"evaluation": {"evaluators": {"zero_shot": {"templates": ["a {}"]}}, "source": "glyphs"}},
+        {"evaluation": None},
+        {"checkpoint__best": "loss"},
+        {"checkpoint__lowest": True},
+    ],
+)
+def test_figures_of_before_are_no_answer_to_another_question(tmp_path, change):
+    asked = changed() | {
+        "evaluation": {
+            "evaluators": {"zero_shot": {"templates": ["{}"]}},
+            "source": "glyphs",
+            "batch_size": 8,
+        },
+        "checkpoint": {"best": None, "lowest": False, "every": 3},
+    }
+    begin(tmp_path, asked)
+    write_json(tmp_path / "result.json", {"loss": 1.5})
+
+    def other(**values):
+        config = json.loads(json.dumps(asked))
+        for name, value in values.items():
+            section, _, key = name.partition("__")
+            config |= {section: config[section] | {key: value} if key else value}
+        return config
+
+    open_workdir(tmp_path, other(checkpoint__every=4)).close()
+    assert finished(tmp_path) == {"loss": 1.5}
+    open_workdir(tmp_path, other(**change)).close()
+    assert finished(tmp_path) is None
+    write_json(tmp_path / "result.json", {"loss": 2.5})
+    shutil.rmtree(tmp_path / "checkpoints")
+    with pytest.raises(InputError, match="has ended and has no checkpoint left"):
+        open_workdir(tmp_path, asked)
+    assert finished(tmp_path) == {"loss": 2.5}
+    assert stored(tmp_path) == other(**change)
