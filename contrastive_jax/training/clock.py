@@ -48,6 +48,7 @@ class Clock:
         self._last = now()
         self._seconds = dict.fromkeys(KINDS, 0.0)
         self._before = dict(self._seconds)
+        self._ahead = dict.fromkeys(KINDS, 0.0)
         self._ground = Span("start")
         self._open: list[Span] = []
 
@@ -69,6 +70,20 @@ class Clock:
             self._open.pop()
             self._seconds[span.kind] += span.seconds
 
+    @contextmanager
+    def ahead(self) -> Iterator[None]:
+        """What is spent inside is for a step that is begun before the one before it is told of: it belongs to
+        the interval after the next one that is asked for, unless `caught_up` is called first."""
+        before = self.seconds()
+        try:
+            yield
+        finally:
+            self._ahead = {kind: seconds - before[kind] for kind, seconds in self.seconds().items()}
+
+    def caught_up(self) -> None:
+        """What was spent `ahead` is spent on the step that is told of next."""
+        self._ahead = dict.fromkeys(KINDS, 0.0)
+
     @property
     def doing(self) -> str:
         """The kind that the time is counted as now; for any thread."""
@@ -88,8 +103,9 @@ class Clock:
         return seconds["step"] / max(sum(seconds.values()), 1e-9)
 
     def interval(self) -> dict[str, float]:
-        """Metrics by name: `goodput` so far, and `seconds/<kind>` since this was last called."""
-        seconds = self.seconds()
+        """Metrics by name: `goodput` so far, and `seconds/<kind>` since this was last called, without what is
+        spent `ahead`."""
+        seconds = {kind: seconds - self._ahead[kind] for kind, seconds in self.seconds().items()}
         since = {f"seconds/{kind}": seconds[kind] - self._before[kind] for kind in KINDS}
         self._before = seconds
         return {"goodput": self.goodput(), **since}

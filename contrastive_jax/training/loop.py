@@ -152,7 +152,8 @@ class Run:
                 self.profiler.before(number - 1)
                 with self.clock.spent("repeated" if number <= self._noted else "step"):
                     try:
-                        state, metrics, broken = advance(state)
+                        with self.clock.ahead():
+                            state, metrics, broken = advance(state)
                     except (Stopped, ReaderFailed, StoreFault, OSError, InputError):
                         # Before or in the middle of a step, with the state that was before it.
                         if unsettled:
@@ -165,6 +166,7 @@ class Run:
                         self._settle(unsettled, state)
                     unsettled = done
                     if self._one_at_a_time or self._out_of_core or self._pause_after(number):
+                        self.clock.caught_up()
                         self._settle(done, state)
                         unsettled = None
                 self.profiler.after(number - 1, metrics)

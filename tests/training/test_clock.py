@@ -120,3 +120,22 @@ def test_what_a_run_does_now(time):
         found.append(clock.doing)
     found.append(clock.doing)
     assert found == ["start", "step", "input", "step", "other"]
+
+
+def test_what_is_spent_ahead_belongs_to_the_next_interval(time):
+    clock = Clock(time)
+    time.passes(5)
+    with clock.spent("step"):
+        with clock.ahead(), clock.spent("input"):
+            time.passes(1)
+        time.passes(2)
+        first = clock.interval()
+        with clock.ahead():
+            time.passes(4)
+            with clock.spent("input"):
+                time.passes(8)
+        clock.caught_up()
+        second = clock.interval()
+    assert (first["seconds/start"], first["seconds/input"], first["seconds/step"]) == (5, 0, 2)
+    assert (second["seconds/start"], second["seconds/input"], second["seconds/step"]) == (0, 9, 4)
+    assert clock.interval() | {"goodput": 0} == {"goodput": 0} | {f"seconds/{kind}": 0 for kind in KINDS}

@@ -1,12 +1,14 @@
 """The loop in this process: what it refuses, and what it leaves behind."""
 
+import contextlib
 import json
+import time
 
 import jax
 import numpy as np
 import pytest
 from PIL import Image
-from small import experiment
+from small import altered, experiment
 
 from contrastive_jax.data.glyphs import Glyphs
 from contrastive_jax.distributed.stopping import StopRequest
@@ -48,6 +50,27 @@ def test_a_stop_before_the_first_step(tmp_path):
     stop._note(15, None)
     with pytest.raises(Stopped, match="SIGTERM"):
         run()
+
+
+class SlowInput(Run):
+    """Every batch takes `SECONDS` to come: the rate of a line can be no higher, however short it is."""
+
+    SECONDS = 0.25
+
+    @contextlib.contextmanager
+    def _batches(self, start):
+        with super()._batches(start) as stream:
+            yield (time.sleep(self.SECONDS) or batch for batch in stream)
+
+
+def test_a_short_last_line_has_the_rate_of_its_own_steps(tmp_path):
+    run_parts = altered(experiment(steps=4, batch_size=16, logging__every=3), evaluation=None)
+    SlowInput(run_parts, tmp_path, StopRequest())()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 4]
+    for row, steps in zip(rows, (3, 1)):
+        assert row["seconds/input"] >= steps * SlowInput.SECONDS
+        assert row["pairs_per_second"] <= 16 / SlowInput.SECONDS
 
 
 @pytest.mark.slow  # tests/commands has the command's own small run
