@@ -79,7 +79,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optimizer = dict(
         kind="adamw", learning_rate=5e-4, warmup=0.02, weight_decay=0.2, b1=0.9, b2=0.98, eps=1e-6
     )
-    config.checkpoint = dict(every=10 if arg.small else 1000)
+    config.checkpoint = dict(every=10 if arg.small else None)
     config.logging = dict(every=1 if arg.small else 20)
     if arg.held_out:
         config.evaluation = dict(

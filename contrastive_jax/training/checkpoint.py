@@ -43,7 +43,6 @@ class Checkpoints:
 
     Args:
       folder: made when it is not there; in a store too.
-      every: steps between two checkpoints, see `due`.
       keep: how many of the newest stay; None keeps all.
       keep_every: multiples of it stay as well.
       lowest: of the steps in `scores` the one with the lowest stays, not the one with the highest.
@@ -55,13 +54,12 @@ class Checkpoints:
     that are kept beside every state that is saved.
 
     Raises:
-      InputError: `every` or `keep` is less than 1.
+      InputError: `keep` is less than 1.
     """
 
     def __init__(
         self,
         folder: str | os.PathLike[str] | StorePath,
-        every: int,
         keep: int | None = 2,
         keep_every: int | None = None,
         lowest: bool = False,
@@ -69,12 +67,10 @@ class Checkpoints:
         group: Group = ALONE,
         before: Callable[[], None] = lambda: None,
     ) -> None:
-        if every < 1:
-            raise InputError(f"checkpoint.every is {every}: give a number of steps, 1 or more")
         if keep is not None and keep < 1:
             raise InputError(f"checkpoint.keep is {keep}: give 1 or more, or None to keep all")
         self.folder = place(folder).absolute()
-        self.every, self.keep, self.keep_every, self.lowest = every, keep, keep_every, lowest
+        self.keep, self.keep_every, self.lowest = keep, keep_every, lowest
         self.read_only, self.group, self._before = read_only, group, before
         self.scores: dict[int, float] = {}
         self.extra: dict[str, Any] = {}
@@ -85,10 +81,6 @@ class Checkpoints:
         self._stored, self._arrays = _storage(self.folder, group)
         if not read_only and group.first:
             self._stored.prepare()
-
-    def due(self, step: int) -> bool:
-        """Whether a checkpoint belongs after `step` updates."""
-        return step % self.every == 0
 
     def steps(self) -> list[int]:
         """The steps that can be seen, in order; intact or not."""

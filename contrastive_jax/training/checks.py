@@ -13,6 +13,7 @@ from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embedding import staged
+from contrastive_jax.training.save_interval import SaveInterval
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,6 @@ def check_numbers(config: Config) -> None:
         "microbatch": config.microbatch,
         "logging.every": config.logging.every,
         "logging.collapse_steps": config.logging.collapse_steps,
-        "checkpoint.every": config.checkpoint.every,
         "checkpoint.keep": config.checkpoint.keep,
         "checkpoint.keep_every": config.checkpoint.keep_every,
         "evaluation.every": config.evaluation and config.evaluation.every,
@@ -60,6 +60,7 @@ def check_numbers(config: Config) -> None:
     }.items():
         if value is not None and value <= 0:
             raise InputError(f"config.{key}={value}: give a positive number")
+    SaveInterval(config.checkpoint.every)
 
 
 def check_schedule(config: Config) -> None:

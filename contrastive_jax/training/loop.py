@@ -36,6 +36,7 @@ from contrastive_jax.training.journal import Journal
 from contrastive_jax.training.pace import Pace
 from contrastive_jax.training.profiling import Profiler, Window
 from contrastive_jax.training.report import write_report
+from contrastive_jax.training.save_interval import SaveInterval
 from contrastive_jax.training.state import TrainState
 from contrastive_jax.training.step_metrics import Done, NonFiniteLoss, StepMetrics
 from contrastive_jax.training.stores.paths import StorePath
@@ -70,14 +71,15 @@ class Run:
         devices = experiment.mesh.devices
         self._one_at_a_time = devices.size > 1 and devices.flat[0].platform == "cpu"
         self._out_of_core = self.config.mode == "out_of_core"
-        self._asked_to_stop = False
+        self._asked_to_stop = self._asked_to_save = False
         keep = self.config.checkpoint
         self.journal = Journal(path, self.config.steps, self.config.logging.tensorboard, group)
         self.checkpoints = Checkpoints(
-            *(path / "checkpoints", keep.every, keep.keep, keep.keep_every, keep.lowest),
+            *(path / "checkpoints", keep.keep, keep.keep_every, keep.lowest),
             group=group,
             before=self.journal.flush,
         )
+        self.interval = SaveInterval(keep.every)
         self.checkpoints.extra["steps"] = [self.config.steps]
         self.pace = Pace(experiment, self.clock)
         stored = self.checkpoints, self.journal
@@ -147,6 +149,7 @@ class Run:
             advance = self._advance(stream)
             self.group.begin_steps(start, lambda: self.clock.doing)
             self.pace.begin(start)
+            self.interval.saved()
             unsettled: Done | None = None
             for number in range(start + 1, self.config.steps + 1):
                 self.profiler.before(number - 1)
@@ -206,12 +209,13 @@ class Run:
         return in_core(self.experiment, timed)
 
     def _tell(self, metrics: Mapping[str, jax.Array], broken: int) -> Any:
-        """[broken records, stop requests] of all processes at a step; an array that is not waited for."""
+        """The `Done.told` of a step; of several processes an array that is not waited for."""
         if self.group.count == 1:
-            return broken, 0
+            return broken, 0, 0
         if self._one_at_a_time:
             jax.block_until_ready(metrics)
-        return summed(self.experiment.mesh, [broken, bool(self.stop.requested)])
+        late = self.group.first and self.interval.late()
+        return summed(self.experiment.mesh, [broken, bool(self.stop.requested), late])
 
     def _save_what_is_done(self, step: int, start: int, state: TrainState) -> None:
         # Of several processes one alone has nobody to save with; those who were asked to stop all have.
@@ -221,14 +225,25 @@ class Run:
                 self.checkpoints.save(step, state)
 
     def _pause_after(self, step: int) -> bool:
-        due = self.checkpoints.due(step) or self.evaluations.due(step)
+        return self._save_after(step) or self.evaluations.due(step)
+
+    def _save_after(self, step: int) -> bool:
+        """Whether a step is saved: one that is due, or may have to stay, or is the last one of this start."""
+        late = self.interval.late() if self.group.count == 1 else self._asked_to_save
+        keep = self.config.checkpoint
+        stays = (keep.best and self.evaluations.due(step)) or (
+            keep.keep_every and step % keep.keep_every == 0
+        )
+        due = late or stays or self.interval.due(step)
         return bool(due or step == self.config.steps or self._stopping)
 
     def _pause(self, state: TrainState, step: int) -> None:
         """Everything between two steps: the checkpoint, the evaluation, the end."""
-        if self.checkpoints.due(step) or step == self.config.steps or self._stopping:
+        if self._save_after(step):
             with self.clock.spent("checkpoint"):
                 self.checkpoints.save(step, state)
+            self.interval.saved()
+            self._asked_to_save = False
         if self._stopping:
             raise Stopped(self._signal)
         if step < self.config.steps:
@@ -240,9 +255,10 @@ class Run:
         state: of now; without it nothing is said of the records of a step that was skipped.
         """
         before = self.metrics.skipped
-        line, stops = self.metrics.settle(done)
+        line, stops, saves = self.metrics.settle(done)
         self.group.finished(done.step)
         self._asked_to_stop |= stops
+        self._asked_to_save |= saves
         if self.metrics.skipped > before:
             of = f"{before + 1} of at most {self.config.skip_bad_steps}"
             blame = f"; {self.suspects.of_state(done.step, state)}" if state else ""

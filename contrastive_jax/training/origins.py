@@ -104,7 +104,7 @@ class Run:
         return lora.alphas(build(section, Named(lora.Adapter), "lora"), matrices)
 
     def _checkpoints(self) -> Checkpoints:
-        return Checkpoints(self._path / "checkpoints", every=1, read_only=True, group=self._group)
+        return Checkpoints(self._path / "checkpoints", read_only=True, group=self._group)
 
 
 class Library:

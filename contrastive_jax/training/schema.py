@@ -41,11 +41,12 @@ class Data:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint every so many steps, and at the end. The newest `keep` stay (None: all), and those whose
+    """A checkpoint every so many steps or minutes (as 15min; None: 500 steps, or 15 minutes where those take
+    longer), and at the end. The newest `keep` stay (None: all), and those whose
     step is a multiple of `keep_every`, and the one with the highest value of the metric `best`, or with
     the lowest: a metric of its step's line, such as retrieval/text_to_image/R@5."""
 
-    every: int = 500
+    every: int | str | None = None
     keep: int | None = 2
     keep_every: int | None = None
     best: str | None = None

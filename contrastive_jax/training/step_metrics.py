@@ -27,7 +27,8 @@ class NonFiniteLoss(RuntimeError):  # noqa: N818
 
 
 class Done(NamedTuple):
-    """A step whose metrics have not been read; told: [broken records, stop requests] of all processes."""
+    """A step whose metrics have not been read; told: of all processes the numbers of broken records, of
+    requests to stop, and of those to save."""
 
     step: int
     metrics: Mapping[str, jax.Array]
@@ -57,11 +58,12 @@ class StepMetrics:
         """Takes up a run that has these lines: what is in them is not told again."""
         self._told = any(line.get("collapsed") for line in lines)
 
-    def settle(self, done: Done) -> tuple[dict[str, Any], bool]:
-        """Reads a step's metrics: (its line, empty where none is due; whether a process is asked to stop)."""
+    def settle(self, done: Done) -> tuple[dict[str, Any], bool, bool]:
+        """Reads a step's metrics: (its line, empty where none is due; whether a process is asked to stop; to
+        save)."""
         step, skipped_before = done.step, self.skipped
         values = {name: value.item() for name, value in jax.device_get(dict(done.metrics)).items()}
-        broken, stops = map(int, done.told)
+        broken, stops, saves = map(int, done.told)
         if bad := _not_finite(values):
             self._skip(step, bad)
         elif (told := self.collapse(step, values)) and not self._told:
@@ -69,7 +71,7 @@ class StepMetrics:
             if self.journal.first:
                 log.warning(told)
         if not self._due(step):
-            return {}, stops > 0
+            return {}, stops > 0, saves > 0
         values |= {
             # The optimizer knows nothing of the steps that were skipped.
             "learning_rate": float(self.experiment.rate(step - 1 - skipped_before)),
@@ -79,7 +81,7 @@ class StepMetrics:
             **self.pace.line(step),
         }
         self.journal.write(step, values)
-        return {"step": step, **values}, stops > 0
+        return {"step": step, **values}, stops > 0, saves > 0
 
     @property
     def skipped(self) -> int:

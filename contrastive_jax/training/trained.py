@@ -79,9 +79,7 @@ def restore(path: Path | StorePath, experiment: Experiment, step: int | None = N
     """The checkpoint of an experiment that `open_experiment` opened; see `open_trained`."""
     wanted = {name: getattr(experiment.state_structure, name) for name in _READ}
     try:
-        with Checkpoints(
-            path / "checkpoints", experiment.config.checkpoint.every, read_only=True
-        ) as checkpoints:
+        with Checkpoints(path / "checkpoints", read_only=True) as checkpoints:
             restored = checkpoints.restore(wanted, step, partial=True)
     except (CheckpointError, OSError) as error:
         raise CommandError(str(error)) from error

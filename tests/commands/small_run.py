@@ -76,7 +76,7 @@ def write_untrained(run, config, seed=0):
     run.mkdir()
     (run / "config.json").write_text(stored.to_json())
     experiment = Experiment(build(stored, Config), jax.devices()[:1])
-    with jax.set_mesh(experiment.mesh), Checkpoints(run / "checkpoints", 2) as checkpoints:
+    with jax.set_mesh(experiment.mesh), Checkpoints(run / "checkpoints") as checkpoints:
         first = experiment.initial_state()
         for step in (2, 4):
             params = jax.tree.map(lambda x, step=step: x + 0.01 * step, first.params)

@@ -130,7 +130,7 @@ def same_arrays(one: Path, other: Path, step: int) -> None:
     target = experiment(*LONG).state_structure
     states = []
     for folder in (one, other):
-        with Checkpoints(folder / "checkpoints", every=1, read_only=True) as checkpoints:
+        with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
             states.append(checkpoints.restore(target, step)[1])
     for x, y in zip(*map(jax.tree.leaves, states), strict=True):
         if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):

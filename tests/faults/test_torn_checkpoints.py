@@ -19,7 +19,7 @@ def saved(tmp_path_factory):
     """Steps 1 and 2 of a real state, (folder, its structure, the state of step 1)."""
     parts = experiment("encoders.text.depth=1")
     folder = tmp_path_factory.mktemp("saved")
-    with jax.set_mesh(parts.mesh), Checkpoints(folder, every=1) as checkpoints:
+    with jax.set_mesh(parts.mesh), Checkpoints(folder) as checkpoints:
         state = parts.initial_state()
         for step in (1, 2):
             checkpoints.save(step, state._replace(step=state.step + step))
@@ -59,7 +59,7 @@ def test_found_at_fifty_positions(saved, spoil, caplog):
         path.write_bytes(spoil(content, place))
         caplog.clear()
         with (
-            Checkpoints(folder, every=1, read_only=True) as checkpoints,
+            Checkpoints(folder, read_only=True) as checkpoints,
             caplog.at_level(logging.WARNING, "contrastive_jax"),
         ):
             step, state, _ = checkpoints.restore(target)
@@ -70,5 +70,5 @@ def test_found_at_fifty_positions(saved, spoil, caplog):
         assert told.endswith("going on from step 1")
         assert (step, int(state.step)) == (1, 1)
         assert jax.tree.all(jax.tree.map(np.array_equal, want, state.params))
-    with Checkpoints(folder, every=1, read_only=True) as checkpoints:
+    with Checkpoints(folder, read_only=True) as checkpoints:
         assert checkpoints.restore(target)[0] == 2  # everything is as it was

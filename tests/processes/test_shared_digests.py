@@ -27,7 +27,7 @@ def counted(file, kind):
     return real(file, kind)
 hashlib.file_digest = counted
 group = Group(2, index)
-with Checkpoints(folder, 1, group=group) as checkpoints:
+with Checkpoints(folder, group=group) as checkpoints:
     checkpoints.save(1, state)
     checkpoints.wait()
     group.barrier("saved")

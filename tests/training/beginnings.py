@@ -23,7 +23,7 @@ def workdir(path, run, seed=0, steps=(7,), **config):
     """A work directory of a run, with made-up parameters in its checkpoints."""
     path.mkdir(parents=True)
     write_json(path / "config.json", {"lora": {}, "encoders": {}, **config})
-    with Checkpoints(path / "checkpoints", every=1, keep=None) as checkpoints:
+    with Checkpoints(path / "checkpoints", keep=None) as checkpoints:
         for step in steps:
             params = numbers(run.state_structure.params, seed + step)
             checkpoints.save(step, {"step": np.int32(step), "params": jax.device_put(params)})

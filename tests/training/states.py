@@ -33,5 +33,5 @@ def hidden(folder):
 
 @contextmanager
 def opened(folder, **keywords):
-    with Checkpoints(folder, every=1, **keywords) as checkpoints:
+    with Checkpoints(folder, **keywords) as checkpoints:
         yield checkpoints

@@ -31,7 +31,7 @@ def count(event, _):
         left -= 1
         if not left:
             os.kill(os.getpid(), signal.SIGKILL)
-with Checkpoints(sys.argv[1], every=1, keep=3) as checkpoints:
+with Checkpoints(sys.argv[1], keep=3) as checkpoints:
     found = checkpoints.restore(abstract(small(0)))
     step = found[0] if found else 0
     if found:
@@ -91,7 +91,7 @@ def tiny_disk(tmp_path):
 
 
 def test_a_full_disk_is_told_and_keeps_what_was_there(tiny_disk, caplog):
-    checkpoints = Checkpoints(tiny_disk / "checkpoints", every=1)
+    checkpoints = Checkpoints(tiny_disk / "checkpoints")
     checkpoints.save(1, small(1))
     checkpoints.save(2, {"x": jax.random.normal(jax.random.key(0), (1 << 20,))})
     with pytest.raises(CheckpointError) as error:

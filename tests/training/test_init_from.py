@@ -187,7 +187,7 @@ def locked(faces, tmp_path, monkeypatch):
         folder, run = tmp_path / name, Experiment(config, jax.devices()[:1])
         folder.mkdir(exist_ok=True)
         result = Run(run, folder, stop(folder) if stop else StopRequest())()
-        with Checkpoints(folder / "checkpoints", 1, read_only=True) as checkpoints:
+        with Checkpoints(folder / "checkpoints", read_only=True) as checkpoints:
             state = checkpoints.restore(run.state_structure)[1]
         return run, result, named_leaves(state._replace(key=()))
 

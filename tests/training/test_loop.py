@@ -1,6 +1,7 @@
 """The loop in this process: what it refuses, and what it leaves behind."""
 
 import contextlib
+import dataclasses
 import json
 import time
 
@@ -13,6 +14,7 @@ from small import altered, experiment
 from contrastive_jax.data.glyphs import Glyphs
 from contrastive_jax.distributed.stopping import StopRequest
 from contrastive_jax.training.loop import Run, Stopped
+from contrastive_jax.training.schema import Checkpoint
 from contrastive_jax.training.step_metrics import NonFiniteLoss
 
 
@@ -71,6 +73,29 @@ def test_a_short_last_line_has_the_rate_of_its_own_steps(tmp_path):
     for row, steps in zip(rows, (3, 1)):
         assert row["seconds/input"] >= steps * SlowInput.SECONDS
         assert row["pairs_per_second"] <= 16 / SlowInput.SECONDS
+
+
+def saved(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keep", "steps"),
+    [
+        (dict(every="0.001min"), [1, 2, 3, 4]),
+        (dict(every="60min"), [4]),
+        (dict(every="60min", keep_every=3), [3, 4]),
+        (dict(every="60min", best="loss"), [2, 4]),
+    ],
+)
+def test_steps_are_saved_by_the_clock_and_where_they_may_have_to_stay(tmp_path, keep, steps):
+    run = experiment(steps=4, batch_size=16)
+    if "best" not in keep:
+        run = altered(run, evaluation=None)
+    else:
+        run = altered(run, evaluation=dataclasses.replace(run.config.evaluation, evaluators={}, every=2))
+    SlowInput(altered(run, checkpoint=Checkpoint(keep=None, **keep)), tmp_path, StopRequest())()
+    assert saved(tmp_path) == steps
 
 
 @pytest.mark.slow  # tests/commands has the command's own small run

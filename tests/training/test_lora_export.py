@@ -31,7 +31,7 @@ def write_run(folder):
     params = jax.tree.map(
         lambda x: 0.2 * draw.standard_normal(x.shape).astype(np.float32), run.state_structure.params
     )
-    with Checkpoints(folder / "checkpoints", every=1) as checkpoints:
+    with Checkpoints(folder / "checkpoints") as checkpoints:
         checkpoints.save(3, {"step": np.int32(3), "params": jax.device_put(params)})
     return run, params
 

@@ -39,7 +39,7 @@ def test_none_keeps_all():
 def test_on_disk(tmp_path, lowest, kept):
     """The best is known only after its checkpoint has been written."""
     scores = {2: 0.9, 3: 0.1, 5: 0.5}
-    with Checkpoints(tmp_path, 1, keep=1, keep_every=4, lowest=lowest) as checkpoints:
+    with Checkpoints(tmp_path, keep=1, keep_every=4, lowest=lowest) as checkpoints:
         for step in range(2, 11):
             checkpoints.save(step, {"x": jnp.full(3, float(step))})
             checkpoints.wait()
@@ -51,7 +51,7 @@ def test_on_disk(tmp_path, lowest, kept):
 
 def test_a_part_is_restored_alone(tmp_path):
     state = {"params": {"w": jnp.arange(4.0)}, "opt_state": {"m": jnp.ones(4)}}
-    with Checkpoints(tmp_path, 1) as checkpoints:
+    with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, state)
         checkpoints.wait()
         step, found, _ = checkpoints.restore({"params": {"w": jnp.zeros(4)}}, partial=True)

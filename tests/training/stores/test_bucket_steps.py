@@ -48,13 +48,13 @@ def same(found, step):
 
 
 def saved(folder, *steps, **keywords):
-    with Checkpoints(folder, 1, **keywords) as checkpoints:
+    with Checkpoints(folder, **keywords) as checkpoints:
         for step in steps:
             checkpoints.save(step, state(step), {"note": step})
 
 
 def restored(folder, **keywords):
-    with Checkpoints(folder, 1, **keywords) as checkpoints:
+    with Checkpoints(folder, **keywords) as checkpoints:
         step, found, extra = checkpoints.restore(state(0))
         same(found, step)
         assert extra == {"note": step}
@@ -78,7 +78,7 @@ def test_what_is_saved_is_restored_and_old_steps_go(run_in_bucket):
 def test_on_another_mesh(run_in_bucket):
     saved(run_in_bucket, 1)
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), state(0))
-    with Checkpoints(run_in_bucket, 1, read_only=True) as checkpoints:
+    with Checkpoints(run_in_bucket, read_only=True) as checkpoints:
         _, found, _ = checkpoints.restore({"params": target["params"]}, partial=True)
     assert found["params"]["kernel"].sharding.device_set == {jax.devices()[0]}
     np.testing.assert_array_equal(found["params"]["kernel"], state(1)["params"]["kernel"])
@@ -91,7 +91,7 @@ def test_a_damaged_one_is_passed_over_and_put_aside(run_in_bucket, caplog):
     assert (run_in_bucket / "2" / MANIFEST).exists()
     assert restored(run_in_bucket) == 1
     assert "does not have the content that was written" in caplog.text
-    with Checkpoints(run_in_bucket, 1) as checkpoints:
+    with Checkpoints(run_in_bucket) as checkpoints:
         assert checkpoints.steps() == [1]
         assert (run_in_bucket / "2" / "damaged-manifest.json").exists()
         checkpoints.save(2, state(2), {"note": 2})
@@ -123,7 +123,7 @@ def test_what_a_killed_process_leaves_is_not_seen_and_goes(run_in_bucket):
 
 def test_what_comes_before_is_durable_before_a_step_can_be_seen(run_in_bucket):
     seen = []
-    with Checkpoints(run_in_bucket, 1, before=lambda: seen.append(checkpoints.steps())) as checkpoints:
+    with Checkpoints(run_in_bucket, before=lambda: seen.append(checkpoints.steps())) as checkpoints:
         checkpoints.save(1, state(1))
         checkpoints.save(2, state(2))
     assert seen == [[], [1]]
