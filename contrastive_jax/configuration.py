@@ -84,7 +84,12 @@ def load(spec: str, overrides: Sequence[tuple[str, str]], schema: type) -> Confi
     Every key that the file leaves out is there with its default. Raises InputError for a file that
     cannot be used, an unknown key, or a value of the wrong type.
     """
-    config = _apart(_get_config(spec))
+    return overridden(_get_config(spec), overrides, schema)
+
+
+def overridden(config: ConfigDict, overrides: Sequence[tuple[str, str]], schema: type) -> ConfigDict:
+    """A config, complete and checked, with `(dotted key, text)` overrides; see `load`."""
+    config = _apart(config)
     for key, text in overrides:
         if key.split(".")[-1] == "kind":
             _set(config, key, text, str)

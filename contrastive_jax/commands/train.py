@@ -37,7 +37,11 @@ def _start(options, stop, stream, clock) -> int:
 
     profile = parse_window(options.profile) if options.profile is not None else None
     place = _place(options)
-    stored = load(options.config, options.overrides, Config)
+    stored = (
+        load(options.config, options.overrides, Config)
+        if options.config is not None
+        else _of_the_run(options)
+    )
     config = build(stored, Config)
     try:
         with (
@@ -50,6 +54,22 @@ def _start(options, stop, stream, clock) -> int:
     except _StoppedAlone as signal:
         print(f"{signal}: not all processes had come; run the same command again", file=sys.stderr)
         return STOPPED_EARLY
+
+
+def _of_the_run(options):
+    """The config of the run in the work directory, with what the command line gives."""
+    from ml_collections import ConfigDict
+
+    from contrastive_jax.configuration import overridden
+    from contrastive_jax.training.schema import Config
+    from contrastive_jax.training.stores.paths import place
+    from contrastive_jax.training.trained import stored_config
+
+    try:
+        stored = stored_config(place(options.workdir))
+    except InputError as error:
+        raise InputError(f"{error}; a new run is begun by --config FILE") from error
+    return overridden(ConfigDict(_completed(stored.to_dict())), options.overrides, Config)
 
 
 class _StoppedAlone(Exception):  # noqa: N818

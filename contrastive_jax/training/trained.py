@@ -66,7 +66,7 @@ def open_experiment(path: Path | StorePath) -> Experiment:
     Raises:
         InputError: there is no run, or its config is not one of this version.
     """
-    stored = _stored_config(path)
+    stored = stored_config(path)
     try:
         complete(stored, Config)
         stored.mesh.update(data=-1, fsdp=1, tensor=1)
@@ -90,7 +90,8 @@ def restore(path: Path | StorePath, experiment: Experiment, step: int | None = N
     return Trained(path, found, experiment, bind_tokenizer(experiment, path), model)
 
 
-def _stored_config(path: Path | StorePath) -> ConfigDict:
+def stored_config(path: Path | StorePath) -> ConfigDict:
+    """The config in a work directory, as it is there; InputError where there is none."""
     try:
         stored = json.loads(content(path / "config.json"))
     except (OSError, ValueError, RecursionError) as error:

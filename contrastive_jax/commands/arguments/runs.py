@@ -11,7 +11,7 @@ def train(command: Parser) -> None:
         "Exit codes: 0 done, 2 the input is wrong, 75 stopped early (run the same command again), 1 other."
     )
     command.add_argument(
-        "--config", required=True, metavar=CONFIG, help="such as configs/glyphs.py:loss=sigmoid"
+        "--config", metavar=CONFIG, help="such as configs/glyphs.py:loss=sigmoid; by default the run's own"
     )
     command.add_argument(
         "--workdir",
