@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from contrastive_jax.branches.keys import each_its_own, fold_name
 from contrastive_jax.branches.memory import Queue
 from contrastive_jax.branches.parts import (
     ENCODER,
@@ -79,7 +80,7 @@ class Graph:
         """New parameters {"encoders", "heads"}; each part's depend on the key and its own name only."""
 
         def part(kind, name, module, example):
-            return module.init(_fold_name(key, f"{kind}/{name}"), example)
+            return module.init(fold_name(key, f"{kind}/{name}"), example)
 
         return self._parts(part)
 
@@ -90,7 +91,7 @@ class Graph:
     def beside(self, key: Key[Array, ""], params: PyTree) -> dict[str, PyTree]:
         """What stands beside new parameters: teachers that are copies of them, statistics, memories."""
         memory = {
-            name: queue.init(_fold_name(key, f"memory/{name}"), self.width(queue.branch))
+            name: queue.init(fold_name(key, f"memory/{name}"), self.width(queue.branch))
             for name, queue in self.memory.items()
         }
         return {"teachers": self.copies(params), "statistics": self._statistics(), "memory": memory}
@@ -126,7 +127,7 @@ class Graph:
         single = self.views[branch.view].shape
         grouped = view.ndim == len(single) + 2
         if grouped:
-            key = None if key is None else _each_its_own(key, view.shape[1]).reshape(-1)
+            key = None if key is None else each_its_own(key, view.shape[1]).reshape(-1)
             records, view = view.shape[:2], view.reshape(-1, *single)
         encoder = self.encoders[branch.encoder]
         z = encoder.apply(
@@ -192,12 +193,12 @@ class Graph:
 
     def mixing(self, key: Key[Array, ""], name: str, size: int) -> tuple[Int[Array, " B"], Float[Array, ""]]:
         """(partner, share) of a branch that mixes, in the step of this key."""
-        own = _fold_name(key, f"mix/{name}")
+        own = fold_name(key, f"mix/{name}")
         return jax.random.permutation(own, size), jax.random.uniform(jax.random.fold_in(own, 1))
 
     def keys(self, key: Key[Array, ""], name: str, positions) -> Key[Array, " b"]:
         """A key an example from its position in the global batch; no two branches share one."""
-        return jax.vmap(lambda i: jax.random.fold_in(_fold_name(key, name), i))(positions)
+        return jax.vmap(lambda i: jax.random.fold_in(fold_name(key, name), i))(positions)
 
     def examples(self) -> dict[str, jax.ShapeDtypeStruct]:
         """What each encoder is given, a batch of one, by the encoder's name: the view of its first branch."""
@@ -215,10 +216,15 @@ class Graph:
             for name, view in self.views.items()
         }
 
-    def width(self, name: str) -> int:
-        """The size of the embeddings of a branch or of `branch.stage`, from shapes alone."""
+    def width(self, name: str, train: bool = True) -> int:
+        """The size of the embeddings of a branch or of `branch.stage`, from shapes alone.
+
+        train: with the heads that are for training alone.
+        """
         branch, _, stage = name.partition(".")
-        return self._widths[f"{named(self, name)}.{stage or (ENCODER, *self.branches[branch].heads)[-1]}"]
+        heads = self.branches[named(self, name)].heads
+        last = (ENCODER, *(head for head in heads if train or not self.heads[head].train_only))[-1]
+        return self._widths[f"{branch}.{stage or last}"]
 
     @functools.cached_property
     def _widths(self) -> dict[str, int]:
@@ -252,7 +258,7 @@ class Graph:
         sharing = [n for n, b in self.branches.items() if head in b.heads and b.teacher == teacher]
         if key is None or len(sharing) < 2:
             return True
-        first = jax.random.bernoulli(_fold_name(key, f"turn/{head}"))
+        first = jax.random.bernoulli(fold_name(key, f"turn/{head}"))
         return first == (sharing.index(name) % 2 == 0)
 
     def _statistics(self) -> PyTree:
@@ -286,20 +292,3 @@ class Graph:
 def unit_length(z: Float[Array, "B d"]) -> Float[Array, "B d"]:
     """z / |z|, with a finite gradient at zero."""
     return z * jax.lax.rsqrt(jnp.maximum(jnp.sum(z * z, axis=-1, keepdims=True), 1e-12))
-
-
-def mixed(first: Array, second: Array, partner: Int[Array, " B"], share: Float[Array, ""]) -> Array:
-    """share x first + (1 - share) x second[partner], in their type; uint8 is rounded."""
-    blend = share * first.astype(jnp.float32) + (1 - share) * second[partner].astype(jnp.float32)
-    return (jnp.round(blend) if first.dtype == jnp.uint8 else blend).astype(first.dtype)
-
-
-def _each_its_own(keys: Key[Array, " b"], count: int) -> Key[Array, "b K"]:
-    return jax.vmap(lambda key: jax.random.split(key, count))(keys)
-
-
-def _fold_name(key: Key[Array, ""], name: str) -> Key[Array, ""]:
-    """A key for a name that does not depend on what other names there are."""
-    for byte in name.encode():
-        key = jax.random.fold_in(key, byte)
-    return key

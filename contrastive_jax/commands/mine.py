@@ -17,7 +17,7 @@ def mine(options, stream: IO[str]) -> int:
     """The exit code of the command."""
     import jax
 
-    from contrastive_jax.commands.search import compared
+    from contrastive_jax.commands.search import check_compared, compared
     from contrastive_jax.evaluation.asking import choose_branches
     from contrastive_jax.evaluation.mining import Rule
     from contrastive_jax.evaluation.mining import mine as mined
@@ -38,6 +38,7 @@ def mine(options, stream: IO[str]) -> int:
     except InputError as error:
         text = str(error).replace("--query-branch", "--queries").replace("--branch", "--documents")
         raise InputError(text) from None
+    check_compared("--queries", names[0], "--documents", names[1], experiment.graph)
     pairs = _pairs(options, experiment, names)
     trained = restore(path, experiment, options.step)
     with jax.set_mesh(experiment.mesh):

@@ -50,6 +50,7 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         options.query_branch,
         branch,
     )
+    check_compared("--query-branch", query_branch, "--branch", branch, experiment.graph)
     spec, source = _source(options, stored, experiment)
     trained = restore(path, experiment, options.step)
     with jax.set_mesh(experiment.mesh):
@@ -81,6 +82,18 @@ def compared(config) -> list[tuple[str, ...]]:
     """The pairs of branches that an evaluator compares, or else a loss."""
     evaluators = config.evaluation.evaluators.values() if config.evaluation else ()
     return [tuple(part.branches[:2]) for part in (*evaluators, *config.losses.values())]
+
+
+def check_compared(flag: str, name: str, other_flag: str, other: str, graph) -> None:
+    """Raises InputError for two branches that are not of one width, or that are not there."""
+    from contrastive_jax.evaluation.embedding import staged_width
+
+    one, two = staged_width(graph, name), staged_width(graph, other)
+    if one != two:
+        raise InputError(
+            f"{flag} {name} has {one} numbers and {other_flag} {other} has {two}: give two of one width, or "
+            f"cut the wider one, as in {other if two > one else name}@{min(one, two)}"
+        )
 
 
 def _index(options):

@@ -1,8 +1,8 @@
 """Evaluators, one contract: `run(embed, source) -> Iterator[(metric name, value)]`.
 
-Each names the `branches` that it embeds, the `sources` that it reads (specs; None is the config's
-evaluation.source; the first is the one that `run` is given), and the `fields` that it reads of the records
-of each.
+Each names the `branches` that it embeds and compares with each other, so that they have one width, the
+`sources` that it reads (specs; None is the config's evaluation.source; the first is the one that `run` is
+given), and the `fields` that it reads of the records of each.
 """
 
 from contrastive_jax.evaluation.beir import Beir

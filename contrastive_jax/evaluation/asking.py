@@ -76,7 +76,8 @@ def choose_branches(
     """The branch that embeds the query and the one that embeds the records, where they are not given.
 
     The query's is the one that reads texts (or pictures); of several, the first that an evaluator names
-    first. The records' is what that evaluator compares it with, or the only other one there is.
+    first. The records' is what that evaluator compares it with, or the only other one there is. Where one
+    that is given is cut to its first N numbers, `branch@N`, so is the other one.
 
     Args:
         pairs: the branches of each evaluator.
@@ -94,26 +95,37 @@ def choose_branches(
             raise InputError(f"{flag} {name}: unknown; {nearest(name, branches)}")
     if not able:
         raise InputError(f"the query is one of {what}, and no branch of the run reads {what}")
+    cut = next((name[name.index("@") :] for name in (records, query) if name and "@" in name), "")
     if query is None:
-        first = [
-            pair[0]
-            for pair in pairs
-            if len(pair) == 2 and pair[0] in able and pair[1] == (records or pair[1])
-        ]
-        query = able[0] if len(able) == 1 else next(iter(first), None)
-        if query is None:
-            raise InputError(f"--query-branch: give one of those that read {what}: {', '.join(able)}")
+        query = _query_branch(able, pairs, records and records.partition("@")[0], what) + cut
     if _branch(query) not in able:
         raise InputError(f"--query-branch {query}: it reads no {what}; {', '.join(able)} would")
     if records is None:
-        partners = [
-            next(b for b in pair if b != query) for pair in pairs if len(set(pair)) == 2 and query in pair
-        ]
-        others = [name for name in branches if name != query] or [query]
-        records = partners[0] if partners else others[0] if len(others) == 1 else None
-        if records is None:
-            raise InputError(f"--branch: give the one that embeds the records: {', '.join(others)}")
+        records = _records_branch(branches, pairs, query.partition("@")[0]) + cut
+    elif "@" in records and "@" not in query:
+        query += cut
     return query, records
+
+
+def _query_branch(able: Sequence[str], pairs: Sequence[Sequence[str]], records: str | None, what: str) -> str:
+    first = [
+        pair[0] for pair in pairs if len(pair) == 2 and pair[0] in able and pair[1] == (records or pair[1])
+    ]
+    query = able[0] if len(able) == 1 else next(iter(first), None)
+    if query is None:
+        raise InputError(f"--query-branch: give one of those that read {what}: {', '.join(able)}")
+    return query
+
+
+def _records_branch(branches: Mapping[str, Branch], pairs: Sequence[Sequence[str]], query: str) -> str:
+    partners = [
+        next(b for b in pair if b != query) for pair in pairs if len(set(pair)) == 2 and query in pair
+    ]
+    others = [name for name in branches if name != query] or [query]
+    records = partners[0] if partners else others[0] if len(others) == 1 else None
+    if records is None:
+        raise InputError(f"--branch: give the one that embeds the records: {', '.join(others)}")
+    return records
 
 
 def _branch(name: str) -> str:

@@ -154,10 +154,16 @@ def staged(graph: Graph, name: str) -> tuple[str, str, int | None]:
     branch = named(graph, stage)
     if not at:
         return branch, stage, None
-    width = graph.width(stage)
+    width = graph.width(stage, train=False)
     if not size.isdecimal() or not 1 <= int(size) <= width:
         raise InputError(f"{name}: {stage} has {width} numbers; write {stage}@N with N from 1 to {width}")
     return branch, stage, int(size)
+
+
+def staged_width(graph: Graph, name: str) -> int:
+    """The size of the embeddings that a name stands for; see `staged`."""
+    _, stage, size = staged(graph, name)
+    return size or graph.width(stage, train=False)
 
 
 def _embed(

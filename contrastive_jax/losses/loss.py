@@ -29,6 +29,15 @@ class ConfiguredLoss(Protocol):
         """The named embeddings that it compares."""
 
     @property
+    def compared(self) -> tuple[tuple[str, ...], ...]:
+        """Its branches by groups, in each of which embeddings are compared, and so have one width; the first
+        group is compared with the memories as well."""
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether the others of its batch are all that an example is told apart from."""
+
+    @property
     def memories(self) -> tuple[str, ...]:
         """The memories that it reads; each stands among the embeddings as a `Memory`."""
 

@@ -61,6 +61,16 @@ class Matryoshka(PlainLoss):
         return self.loss.branches
 
     @property
+    def compared(self) -> tuple[tuple[str, ...], ...]:
+        """Nothing: whatever is wider than `dims` is cut to them."""
+        return ()
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether the loss does."""
+        return self.loss.needs_others
+
+    @property
     def memories(self) -> tuple[str, ...]:
         return self.loss.memories
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +51,8 @@ class CosineRegression(PlainLoss):
 
     predictions: str
     targets: str
+
+    needs_others: ClassVar[bool] = False
 
     @property
     def branches(self) -> tuple[str, ...]:

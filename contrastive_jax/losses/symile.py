@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -172,6 +172,8 @@ class Symile(ViewsLoss):
     scale: float = 20.0
     scale_max: float | None = None
     negatives: str = "permute"
+
+    needs_others: ClassVar[bool] = True  # its `negatives` are a rule, not branches
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,7 +35,8 @@ class PlainLoss:
     """What all losses share; those that learn nothing and compare no pairs need no more.
 
     fewest: examples of a record that `views` must give in all; widths: numbers that every embedding has at
-    least; mixed_branch: the one whose partners and share it reads.
+    least; mixed_branch: the one whose partners and share it reads; guide: branches that are compared with
+    each other alone; negatives: branches that give an example negatives of its own.
     """
 
     weight: float = 1.0
@@ -43,6 +44,8 @@ class PlainLoss:
     fewest: ClassVar[int] = 0
     widths: ClassVar[int] = 0
     mixed_branch: ClassVar[str | None] = None
+    guide: ClassVar[tuple[str, ...] | None] = None
+    negatives: ClassVar[str | tuple[str, ...] | None] = None
 
     def __post_init__(self) -> None:
         if self.weight < 0:
@@ -55,6 +58,20 @@ class PlainLoss:
     @property
     def memories(self) -> tuple[str, ...]:
         return ()
+
+    @property
+    def compared(self) -> tuple[tuple[str, ...], ...]:
+        """Its branches by groups, in each of which embeddings are compared, and so have one width; the first
+        group is compared with the memories as well."""
+        guide, others = self.guide or (), list(self.branches)
+        for name in guide:
+            others.remove(name)
+        return tuple(others), tuple(guide)
+
+    @property
+    def needs_others(self) -> bool:
+        """Whether the other examples of a batch are all that an example is told apart from."""
+        return not (self.memories or self.negatives)
 
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         return ()

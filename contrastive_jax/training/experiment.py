@@ -28,6 +28,7 @@ from contrastive_jax.training.checks import (
     check_division,
     check_fields,
     check_memory,
+    check_negatives,
     check_numbers,
     check_queues,
     check_schedule,
@@ -62,6 +63,7 @@ class Experiment:
         self.losses: Mapping[str, Any] = config.losses
         check_wiring(self)
         if training:
+            check_negatives(config)
             check_division(config, batch_shards(self.mesh))
             check_memory(config, self.graph, batch_shards(self.mesh))
         self.axes = {

@@ -1,0 +1,149 @@
+"""What is compared has one width, and something to be told apart from: of every loss and every evaluator."""
+
+import dataclasses
+
+import pytest
+from small import of_file
+
+from contrastive_jax import evaluation, losses
+from contrastive_jax.errors import InputError
+from contrastive_jax.training.checks import check_evaluators, check_loss, check_negatives
+
+PAIR = dict(rows="a", columns="b")
+VIEWS = dict(views=("a", "b"))
+# The branches that each compares, all of 16 numbers in the graph; `a.encoder` has more.
+LOSSES = {
+    "softmax": PAIR | dict(negatives=("target_a", "target_b")),
+    "sigmoid": PAIR,
+    "nt_xent": VIEWS,
+    "supervised": VIEWS | dict(labels="label"),
+    "one_to_k": VIEWS | dict(image="target_a"),
+    "attraction_repulsion": VIEWS,
+    "gte": dict(queries="a", documents="b", negatives="target_a"),
+    "symile": dict(views=("a", "b", "target_a")),
+    "momentum_contrast": dict(queries="a", keys="target_b", memory="keys"),
+    "hard_contrastive": PAIR | dict(fraction=0.5),
+    "simple_contrastive": PAIR,
+    "alignment_uniformity": dict(a="a", b="b"),
+    "cosine_regression": dict(predictions="a", targets="target_b"),
+    "cross_correlation": dict(a="a", b="b"),
+    "mixed_barlow": dict(a="a", b="b", mixed="m.projector"),
+}
+ROLES = ("rows", "columns", "negatives", "views", "image", "queries", "documents", "keys", "a", "b")
+ROLES += ("mixed", "predictions", "targets", "examples", "prompts", "frames", "answers", "branch")
+ROLES += ("gallery_branch", "given", "languages", "others")
+ALONE = {"softmax", "gte", "momentum_contrast", "cosine_regression"}  # as they are wired above
+ONE_BRANCH = {"sts", "knn", "linear_probe", "few_shot", "verification", "length_bias"}
+QUERIES = dict(queries="a", documents="b")
+CHOICE = dict(examples="a", prompts="b")
+EVALUATORS = {
+    "retrieval": PAIR | dict(right=("record",)),
+    "perturbed_retrieval": PAIR | dict(right=("record",)),
+    "zero_shot": CHOICE | dict(label="label"),
+    "caption_choice": CHOICE,
+    "picture_choice": CHOICE,
+    "winoground": CHOICE,
+    "geometry": PAIR,
+    "beir": QUERIES | dict(folder="."),
+    "section_retrieval": QUERIES,
+    "pairs": dict(queries="a", answers="b"),
+    "grouped_retrieval": dict(queries="a", frames="b"),
+    "re_identification": dict(branch="a", gallery_branch="b"),
+    "conditional_retrieval": dict(given=("a", "b"), answers="target_a"),
+    "rank_variance": dict(languages=("a", "b"), others="target_a"),
+}
+WIDE = "a.encoder"
+
+
+@pytest.fixture(scope="module")
+def graph():
+    graph = of_file("graph_config.py:mix").graph
+    assert graph.width("a") == 16 != graph.width(WIDE)
+    return graph
+
+
+def altered(settings, roles):
+    """The settings with one branch after the other in place of which stands one of another width."""
+    for role in roles:
+        names = settings.get(role)
+        if isinstance(names, str):
+            yield settings | {role: WIDE}
+        for place in range(len(names)) if isinstance(names, tuple) else ():
+            yield settings | {role: (*names[:place], WIDE, *names[place + 1 :])}
+
+
+def cut_to_16(names):
+    if isinstance(names, tuple):
+        return tuple(map(cut_to_16, names))
+    return f"{WIDE}@16" if names == WIDE else names
+
+
+def test_every_loss_is_here():
+    assert LOSSES.keys() | {"matryoshka"} == losses.KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_loss_of_two_widths_is_refused_by_both(graph, kind):
+    settings = LOSSES[kind]
+    check_loss("config.losses.x", losses.KINDS[kind](**settings), graph)
+    cases = list(altered(settings, ROLES))
+    assert len(cases) >= 2
+    for case in cases:
+        if kind == "mixed_barlow" and case["mixed"] == WIDE:
+            continue  # a branch that does not mix
+        with pytest.raises(
+            InputError, match=r"config.losses.x compares branch .*which has \d+: bring both"
+        ) as e:
+            check_loss("config.losses.x", losses.KINDS[kind](**case), graph)
+        assert f"'{WIDE}'" in str(e.value)
+
+
+def test_memories_and_guides_are_as_wide_as_what_they_are_compared_with(graph):
+    kind = losses.KINDS["softmax"]
+    wide = dict(rows=WIDE, columns="b.encoder")
+    check_loss("x", kind(**wide, guide=("a", "b")), graph)
+    check_loss("x", kind(**PAIR, memory="keys", guide=(WIDE, "b.encoder")), graph)
+    with pytest.raises(InputError, match=r"compares branch 'a.encoder'.*with 'target_b', which has 16"):
+        check_loss("x", kind(**wide, memory="keys"), graph)
+    with pytest.raises(InputError, match=r"compares branch 'a.encoder'.*with 'b', which has 16"):
+        check_loss("x", kind(**PAIR, guide=(WIDE, "b")), graph)
+    # What is cut to its first numbers may be of any width.
+    check_loss("x", losses.KINDS["matryoshka"](dims=(4, 16), loss=kind(rows=WIDE, columns="b")), graph)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_batch_of_one_is_refused_where_it_teaches_nothing(kind):
+    run = of_file("graph_config.py:queue=False", batch_size=2)
+    for loss in (losses.KINDS[kind](**LOSSES[kind]), None):
+        loss = loss or losses.KINDS["matryoshka"](dims=(4,), loss=losses.KINDS[kind](**LOSSES[kind]))
+        config = dataclasses.replace(run.config, batch_size=1, losses={"x": loss})
+        if kind in ALONE:
+            check_negatives(config)
+        else:
+            with pytest.raises(
+                InputError, match=r"config.batch_size=1 leaves config.losses.x nothing to tell"
+            ):
+                check_negatives(config)
+
+
+def test_every_evaluator_is_here():
+    assert EVALUATORS.keys() | ONE_BRANCH == evaluation.KINDS.keys()
+
+
+@pytest.mark.parametrize("kind", EVALUATORS)
+def test_an_evaluator_of_two_widths_is_refused_by_both(graph, kind):
+    def check(settings):
+        check_evaluators({"x": evaluation.KINDS[kind](**settings)}, graph, "digits")
+
+    settings = EVALUATORS[kind]
+    check(settings)
+    cases = list(altered(settings, ROLES))
+    assert len(cases) >= 2
+    for case in cases:
+        with pytest.raises(
+            InputError, match=r"config.evaluation.evaluators.x compares branch .*bring both"
+        ) as e:
+            check(case)
+        assert f"'{WIDE}'" in str(e.value)
+        cut = {role: cut_to_16(case[role]) if role in ROLES else case[role] for role in case}
+        check(cut)
