@@ -15,6 +15,7 @@ from contrastive_jax import __version__
 from contrastive_jax.commands.arguments import bench, data, models, runs
 from contrastive_jax.commands.arguments.parser import Parser, add_json
 from contrastive_jax.errors import FAILED, WRONG_INPUT, CommandError, InputError
+from contrastive_jax.written import printable
 
 # What each does, and what it takes on its line. Its code is in commands/ under the same name.
 COMMANDS = {
@@ -84,7 +85,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; the exit code."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.basicConfig(handlers=[_handler()], level=logging.WARNING)
     logging.getLogger("contrastive_jax").setLevel(logging.INFO)
     # What the compiler says of its own internals is no news to the user.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -93,10 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"contrastive_jax.commands.{options.command}")
         return module.run(options)
     except InputError as error:
-        print("contrastive-jax:", *str(error).splitlines(), file=sys.stderr)
+        _tell(error)
         return WRONG_INPUT
     except CommandError as error:
-        print("contrastive-jax:", *str(error).splitlines(), file=sys.stderr)
+        _tell(error)
         return FAILED
     except BrokenPipeError:
         print("contrastive-jax: whoever read the answer has gone", file=sys.stderr)
@@ -107,10 +108,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, MemoryError) and not _OUT_OF_MEMORY.search(told):
             raise
         wanted = f" ({told[:200]})" if told else ""
-        print(f"contrastive-jax: out of memory{wanted}: {_LESS_MEMORY}", file=sys.stderr)
+        _tell(f"out of memory{wanted}: {_LESS_MEMORY}")
         return FAILED
     except KeyboardInterrupt:
         return 130
+
+
+def _tell(error: Exception | str) -> None:
+    print("contrastive-jax:", printable(" ".join(str(error).splitlines())), file=sys.stderr)
+
+
+def _handler() -> logging.Handler:
+    """Tells each message in one line, whatever names of data stand in it."""
+
+    class OneLine(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            lines = super().format(record).split("\n")
+            return "\n".join(map(printable, lines))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(message)s"))
+    return handler
 
 
 def _check_override(text: str, command: str | None, known: Mapping[str | None, Sequence[str]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "contrastive_jax"
 FLOORS = [
-    {"errors"},
+    {"errors", "written"},
     {"named_files"},
     {"distributed", "configuration", "addresses"},
     {"similarity"},

@@ -10,8 +10,9 @@ import os
 import sys
 from typing import IO, Any
 
-from contrastive_jax.commands.output import reserved_stdout
+from contrastive_jax.commands.output import console, reserved_stdout
 from contrastive_jax.errors import DONE, FAILED, InputError
+from contrastive_jax.written import printable
 
 _AXES = ("data", "fsdp", "tensor")
 _RATES = ("pictures_per_second", "pictures_per_core_second", "tokens_per_second", "tokens_per_core_second")
@@ -165,25 +166,24 @@ def _finite(value: Any) -> Any:
 
 
 def _table(stream: IO[str], measured: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=stream)
+    out = console(stream)
     against = measured.pop("against", {})
     table = Table(show_header=False, box=None)
     for name, value in measured.items():
         table.add_row(name, _human(name, value))
-    console.print(table)
+    out.print(table)
     if not against:
         return
     table = Table("against", *against, box=None)
     for row in [name for name in _AGAINST if any(name in figures for figures in against.values())]:
         table.add_row(row, *(_human(row, figures.get(row, "")) for figures in against.values()))
-    console.print(table)
+    out.print(table)
     for name, figures in against.items():
         for said in ("error", "note"):
             if said in figures:
-                console.print(f" {name}: {figures[said]}", highlight=False, markup=False)
+                out.print(printable(f" {name}: {figures[said]}"))
 
 
 def _human(name: str, value: Any) -> str:

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from contrastive_jax.commands.output import answer, progress, reserved_stdout, shown
+from contrastive_jax.commands.output import answer, console, progress, reserved_stdout, shown
 from contrastive_jax.errors import DONE, STOPPED_EARLY, CommandError, InputError, kind_of
+from contrastive_jax.written import encodable, printable
 
 _CELLS = 48  # of a contact sheet
 _LINES = 20  # of each kind of complaint
@@ -117,43 +118,42 @@ def _write_report(source, found: dict[str, Any], folder: Path) -> None:
             sheet(cells, f"{source.name}: {len(source)} records").savefig(file, dpi=110)
             found["contact_sheet"] = str(file)
         text = json.dumps(found, indent=1, ensure_ascii=False, default=str)
-        (folder / "inspection.json").write_text(f"{text}\n", encoding="utf-8")
+        (folder / "inspection.json").write_text(f"{encodable(text)}\n", encoding="utf-8")
     except OSError as error:
         raise kind_of(error)(f"--output {folder} cannot be used ({error.strerror or error})") from error
 
 
 def _table(stream: IO[str], found: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console(file=stream, width=None if stream.isatty() else 160)
-    console.print(
+    out = console(stream, wide=160)
+
+    def say(line: str) -> None:
+        out.print(printable(line), soft_wrap=True)
+
+    say(
         f"{found['source']}: {found['records']} records, {found['read']} read, {found['broken']} broken, "
-        f"{found['duplicate_keys']} keys twice",
-        highlight=False,
-        soft_wrap=True,
+        f"{found['duplicate_keys']} keys twice"
     )
     table = Table("field", "type", "missing", "empty", "range", "examples", box=None)
     for name, field in found["fields"].items():
         types = ", ".join(field["types"])
         counts = str(field["missing"] or ""), str(field["empty"] or "")
         examples = " | ".join(shown(example, 40) for example in field["examples"])
-        table.add_row(*map(escape, (name, types, *counts, _range(field), examples)))
-    console.print(table)
+        table.add_row(*map(printable, (name, types, *counts, _range(field), examples)))
+    out.print(table)
     for name, pictures in found["pictures"].items():
         sizes = " x ".join("-".join(map(str, dict.fromkeys(pictures[side]))) for side in ("width", "height"))
         kinds = ", ".join(
             f"{n} {kind}" for part in ("formats", "modes") for kind, n in pictures[part].items()
         )
-        console.print(f"{name}: {pictures['decoded']} pictures, {sizes} ({kinds})", soft_wrap=True)
+        say(f"{name}: {pictures['decoded']} pictures, {sizes} ({kinds})")
     for one in found["broken_records"][:_LINES]:
-        line = f"broken: record {one['record']} ({one['key']}): {one['why']}"
-        console.print(line, soft_wrap=True, markup=False)
+        say(f"broken: record {one['record']} ({one['key']}): {one['why']}")
     for key in found["duplicate_key_examples"][:_LINES]:
-        console.print(f"key twice: {key}", soft_wrap=True, markup=False)
+        say(f"key twice: {key}")
     if "contact_sheet" in found:
-        console.print(f"see {found['contact_sheet']}", soft_wrap=True, markup=False)
+        say(f"see {found['contact_sheet']}")
 
 
 def _range(field: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import IO, Any
 from contrastive_jax.commands.embed import check_branch
 from contrastive_jax.commands.output import answer, progress
 from contrastive_jax.errors import DONE, CommandError, InputError
+from contrastive_jax.written import encodable
 
 
 def mine(options, stream: IO[str]) -> int:
@@ -87,7 +88,8 @@ def _pairs(options, experiment, names: Sequence[str]):
     texts = (seen_texts(source, view, view.shown) for view in (query, document))
     for record, pair in enumerate(zip(*texts, _column(source, "document_id"))):
         pairs.add(record, *pair)
-    pairs.keys = [str(record if key is None else key) for record, key in enumerate(_column(source, "key"))]
+    keys = enumerate(_column(source, "key"))
+    pairs.keys = [encodable(str(record if key is None else key)) for record, key in keys]
     if not pairs.records:
         raise InputError(f"--source {options.source}: no record has both {query.field} and {document.field}")
     if options.corpus is not None:

@@ -7,7 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+from contrastive_jax.written import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @contextmanager
@@ -19,7 +24,8 @@ def reserved_stdout() -> Iterator[IO[str]]:
     sys.stdout.flush()
     real = os.dup(1)
     os.dup2(2, 1)
-    with os.fdopen(real, "w", encoding="utf-8") as stream:
+    # Half a character is no UTF-8; written as an escape, it is still JSON.
+    with os.fdopen(real, "w", encoding="utf-8", errors="backslashreplace") as stream:
         yield stream
 
 
@@ -28,24 +34,30 @@ def answer(stream: IO[str], values: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(values), file=stream)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
     for name, value in values.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
-    Console(file=stream).print(table)
+        table.add_row(printable(name), f"{value:.4f}" if isinstance(value, float) else printable(str(value)))
+    console(stream).print(table)
+
+
+def console(stream: IO[str], wide: int | None = None) -> Console:
+    """A rich console that takes no text for markup; `wide`: its columns where the stream is no terminal."""
+    from rich.console import Console
+
+    width = None if wide is None or stream.isatty() else wide
+    return Console(file=stream, width=width, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
 def progress(label: str, total: int) -> Iterator[Callable[[int], None]]:
     """A bar on standard error, where that is a terminal; gives what is to be called with every advance."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    shown_on = console(sys.stderr)
+    columns = TextColumn(label, markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=shown_on, disable=not shown_on.is_terminal, transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)
 
@@ -58,5 +70,5 @@ def shown(value: Any, width: int = 60) -> str:
         return f"{value.dtype} {list(value.shape)}"
     if isinstance(value, float):
         return f"{value:.6g}"
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     return text if len(text) <= width else f"{text[: width - 1]}…"

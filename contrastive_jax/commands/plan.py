@@ -13,9 +13,10 @@ import tempfile
 from collections.abc import Mapping
 from typing import IO, Any
 
-from contrastive_jax.commands.output import reserved_stdout
+from contrastive_jax.commands.output import console, reserved_stdout
 from contrastive_jax.errors import DONE, FAILED, InputError
 from contrastive_jax.planning.child import environment
+from contrastive_jax.written import printable
 
 MOST_DEVICES = 4096  # each of them has threads of its own
 
@@ -111,10 +112,9 @@ def _last_words(log: IO[str], code: int) -> str:
 
 
 def _table(stream: IO[str], found: Mapping[str, Any], searched: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=stream, width=None if stream.isatty() else 150)
+    out = console(stream, wide=150)
     table = Table(
         box=None, title_justify="left", title="a device's bytes and seconds, all devices' FLOPs, of one run"
     )
@@ -133,14 +133,14 @@ def _table(stream: IO[str], found: Mapping[str, Any], searched: bool) -> None:
             _seconds(program["seconds"]),
             _slowest(program),
         )
-    console.print(table)
+    out.print(table)
     for program in found["programs"]:
         sent = ", ".join(
             f"{kind} {_bytes(n)}" for kind, n in sorted(program["collective_bytes"].items()) if n
         )
-        console.print(f"{program['name']} sends {sent or 'nothing'}", soft_wrap=True)
+        out.print(f"{program['name']} sends {sent or 'nothing'}", soft_wrap=True)
     for line in _lines(found, searched):
-        console.print(line, soft_wrap=True, highlight=False)
+        out.print(printable(line), soft_wrap=True)
 
 
 def _lines(found: Mapping[str, Any], searched: bool):

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from contrastive_jax.commands.output import progress, reserved_stdout, shown
+from contrastive_jax.commands.output import console, progress, reserved_stdout, shown
 from contrastive_jax.errors import DONE, InputError, kind_of
+from contrastive_jax.written import encodable, printable
 
 _TEXT_FIELDS = ("text", "docstring", "title")
 _LETTERS = 300  # of a text in the JSON
@@ -92,7 +93,7 @@ def check_compared(flag: str, name: str, other_flag: str, other: str, graph) -> 
     if one != two:
         raise InputError(
             f"{flag} {name} has {one} numbers and {other_flag} {other} has {two}: give two of one width, or "
-            f"cut the wider one, as in {other if two > one else name}@{min(one, two)}"
+            f"cut the wider one, as in {(other if two > one else name).partition('@')[0]}@{min(one, two)}"
         )
 
 
@@ -189,7 +190,7 @@ def _results(stored, source, scores, rows, field: str):
         except BrokenRecord as error:
             yield {**result, "broken": str(error), "content": "cannot be read"}
             continue
-        if str(record.get("key", number)) != key:
+        if encodable(str(record.get("key", number))) != key:
             raise InputError(
                 f"record {number} of {source.name} is {record.get('key')!r} and was {key!r} when it was "
                 "embedded: the source has changed; embed again"
@@ -238,28 +239,27 @@ def _words(one: dict[str, Any]) -> str:
 
 
 def _table(stream: IO[str], found: dict[str, Any], results: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(file=stream, width=None if stream.isatty() else 160)
+    out = console(stream, wide=160)
     table = Table("", "score", "record", "text", box=None, show_edge=False)
     for one in results:
         cells = str(one["rank"]), f"{one['score']:.3f}", _name(one), shown(_words(one), 80)
         table.add_row(*(_unmarked(cell) for cell in cells))
-    console.print(table)
+    out.print(table)
     for one in results:
         if "file" in one and "line" in one:  # not in the table, which would break a long path in two
             place = f"{one['rank']:>3}  {one['file']}:{one['line']}"
-            console.print(place, soft_wrap=True, markup=False, highlight=False)
+            out.print(printable(place), soft_wrap=True)
     how = f"{found['method']} search of {found['records']} records of {found['source']}"
     if "recall@10" in found:
         how += f" (recall@10 {found['recall@10']:.4f})"
-    console.print(f"{how}, branch {found['branch']}, step {found['step']}", soft_wrap=True, markup=False)
+    out.print(printable(f"{how}, branch {found['branch']}, step {found['step']}"), soft_wrap=True)
     if "contact_sheet" in found:
-        console.print(f"see {found['contact_sheet']}", soft_wrap=True, markup=False)
+        out.print(printable(f"see {found['contact_sheet']}"), soft_wrap=True)
 
 
 def _unmarked(text: str):
     from rich.text import Text
 
-    return Text(text, overflow="fold")
+    return Text(printable(text), overflow="fold")

@@ -16,6 +16,7 @@ from contrastive_jax.data.faults import naming
 from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.evaluation.embedding import Embedder, Listed
 from contrastive_jax.evaluation.embeddings import Part
+from contrastive_jax.written import encodable
 
 if TYPE_CHECKING:
     import jax
@@ -101,7 +102,7 @@ class Bulk:
         try:
             with naming(self.source.name, [index]):
                 record = self.source[index]
-            key = str(record.get("key", index))
+            key = encodable(str(record.get("key", index)))
             return key, index, self.view(record, unused, False), None
         except BrokenRecord as error:
             return self._key(index, key), index, None, str(error)
@@ -110,6 +111,6 @@ class Bulk:
 
     def _key(self, index: int, known: str) -> str:
         try:
-            return str(self.source.column("key")[index])
+            return encodable(str(self.source.column("key")[index]))
         except (KeyError, IndexError):
             return known

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from contrastive_jax.data.pictures import as_array, is_picture
 from contrastive_jax.data.records import BrokenRecord
+from contrastive_jax.written import printable
 
 _SIDE = 128
 _INCHES = 1.6
@@ -71,5 +72,5 @@ def draw(axes: Any, content: Any) -> None:
 
 
 def plain(text: str) -> str:
-    """A text of which matplotlib takes no part for mathematics."""
-    return text.replace("$", r"\$")
+    """A text of which matplotlib takes no part for mathematics, and which it can draw."""
+    return "\n".join(map(printable, text.split("\n"))).replace("$", r"\$")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from contrastive_jax.interop.model import Model
+from contrastive_jax.written import encodable, printable
 
 _HEADER = "---\nlibrary_name: {library}\ntags:\n- contrastive\n---\n"
 _LIBRARY = {
@@ -62,7 +63,7 @@ def card(format: str, model: Model, written: Mapping[str, Any]) -> str:
     if found.get("config"):
         text = json.dumps(found["config"], indent=1, sort_keys=True, default=str)
         parts.append(f"## Config\n\n```json\n{text}\n```")
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return encodable("\n\n".join(part for part in parts if part) + "\n")
 
 
 def _branch(model: Model, name: str) -> str:
@@ -84,5 +85,6 @@ def _list(title: str, entries: Mapping[str, Any]) -> str:
 
 def _metrics(metrics: Mapping[str, Any]) -> str:
     numbers = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
-    rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in list(numbers.items())[:_MOST_METRICS])
+    named = {printable(key).replace("|", "\\|"): value for key, value in numbers.items()}
+    rows = "\n".join(f"| {key} | {value:.4g} |" for key, value in list(named.items())[:_MOST_METRICS])
     return f"## Metrics\n\n| metric | value |\n|---|---|\n{rows}" if rows else ""

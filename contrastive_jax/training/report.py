@@ -15,6 +15,7 @@ from matplotlib.ticker import LogFormatter
 
 from contrastive_jax.distributed.processes import ALONE, Group
 from contrastive_jax.evaluation import Retrieval
+from contrastive_jax.evaluation.cells import plain
 from contrastive_jax.evaluation.contact_sheet import contact_sheet, shown_answers
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.experiment import Experiment
@@ -69,13 +70,14 @@ def curves(lines: Sequence[dict[str, float]]) -> Figure:
     }
     lowest = min((value for points in figures.values() for _, value in points), default=0)
     if all(len(points) == 1 for points in figures.values()):
-        bars = right.barh(list(figures), [points[0][1] for points in figures.values()], color="C0")
+        values = [points[0][1] for points in figures.values()]
+        bars = right.barh(list(map(plain, figures)), values, color="C0")
         right.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
         right.set(xlim=(min(0, 1.1 * lowest), 1.1))
         right.invert_yaxis()
     else:
         for (name, points), style in zip(figures.items(), _styles(list(figures))):
-            right.plot(*zip(*points), marker="o", markersize=4, linewidth=1.2, label=name, **style)
+            right.plot(*zip(*points), marker="o", markersize=4, linewidth=1.2, label=plain(name), **style)
         right.set(xlabel="step", ylim=(min(0, lowest), 1), xlim=left.get_xlim())
         right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     right.set(title="evaluation")

@@ -18,6 +18,7 @@ from contrastive_jax.training import unbegun
 from contrastive_jax.training.differences import asked, differences, flatten, free
 from contrastive_jax.training.stores.lock import StoreLock
 from contrastive_jax.training.stores.paths import StorePath, content, place
+from contrastive_jax.written import encodable
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def replace_file(path: Path | StorePath, content: bytes) -> None:
 def write_json(path: str | os.PathLike[str] | StorePath, obj: Any) -> None:
     """Writes `obj` as sorted, indented JSON, atomically; NaN and infinities are a ValueError."""
     text = json.dumps(obj, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    replace_file(place(path), (text + "\n").encode())
+    replace_file(place(path), encodable(text + "\n").encode())
 
 
 def read_data(path: Path | StorePath) -> dict[str, Any] | None:

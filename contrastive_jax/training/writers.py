@@ -22,6 +22,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.training.workdir import replace_file
+from contrastive_jax.written import encodable
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -105,7 +106,7 @@ def _line(step: int, values: dict[str, Any]) -> bytes:
     if "step" in values:
         raise ValueError("'step' is the name of the step itself: give the value another name")
     plain = {"step": int(step)} | {name: _plain(value) for name, value in values.items()}
-    return json.dumps(plain, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    return encodable(json.dumps(plain, allow_nan=False, ensure_ascii=False)).encode() + b"\n"
 
 
 def _plain(value: Any) -> bool | int | float | str | None:
@@ -144,7 +145,7 @@ class TensorBoard:
         for name, value in values.items():
             number = value.item() if hasattr(value, "item") else value
             if isinstance(number, int | float):
-                summary = Summary(value=[Summary.Value(tag=name, simple_value=number)])
+                summary = Summary(value=[Summary.Value(tag=encodable(name), simple_value=number)])
                 self._writer.write_event(Event(wall_time=time.time(), step=step, summary=summary))
         self._writer.flush()
 

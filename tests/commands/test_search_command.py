@@ -127,6 +127,27 @@ def test_an_index_is_searched_as_what_it_holds(in_process, line, index, embedded
     assert json.loads(out) == approximate
 
 
+def test_a_query_is_cut_as_the_index_is(in_process, line, index, embedded):
+    """To the first numbers that the index holds, and to unit length again."""
+    asked = [*line, "--index", index("document@8"), "--json", "a red bar"]
+    answer = found(in_process(*asked))
+    assert (answer["query_branch"], answer["branch"]) == ("text@8", "document@8")
+    assert answer == found(in_process(*asked, "--query-branch", "text"))
+    trained = open_trained(line[2])
+    with jax.set_mesh(trained.experiment.mesh):
+        query = trained.embedder(8)("text@8", Listed("query", [{"text": "a red bar"}]))[0]
+    z = embedded["document"][:, :8]
+    scores = z / np.linalg.norm(z, axis=1, keepdims=True) @ query
+    assert [one["record"] for one in answer["results"]] == best(scores, 10)
+    np.testing.assert_allclose(
+        [one["score"] for one in answer["results"]], np.sort(scores)[::-1][:10], atol=1e-5
+    )
+    told = "--query-branch text@4 has 4 numbers and --branch document@8 has 8", "as in document@4"
+    refused(in_process(*asked, "--query-branch", "text@4"), *told)
+    refused(in_process(*line, "--query-branch", "text@99", "x"), "text has 16 numbers; write text@N")
+    refused(in_process(*line, "--query-branch", "text@4", "--branch", "image", "x"), "image has 16: give two")
+
+
 def test_an_index_of_something_else_is_refused(in_process, line, index, small, tmp_path):
     file = index("document")
     asked = [*line, "--index", file, "--query-branch", "text"]
