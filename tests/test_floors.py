@@ -23,6 +23,7 @@ FLOORS = [
     {"benchmarks"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(FLOORS) for part in parts}
 FILES = sorted(PACKAGE.rglob("*.py"))
