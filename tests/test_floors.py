@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "contrastive_jax"
 FLOORS = [
     {"errors", "written"},
-    {"named_files"},
+    {"named_files", "locking"},
     {"distributed", "configuration", "addresses"},
     {"similarity"},
     {"losses"},

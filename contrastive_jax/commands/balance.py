@@ -17,8 +17,8 @@ from contrastive_jax.errors import DONE, CommandError, InputError
 def balance(options, stream: IO[str]) -> int:
     """The exit code of the command."""
     from contrastive_jax.data import curation
-    from contrastive_jax.data.shards import write_atomically
     from contrastive_jax.data.sources import open_source, with_keys
+    from contrastive_jax.locking import write_atomically
 
     output = Path(options.output)
     if not output.parent.is_dir():
@@ -87,16 +87,13 @@ def _fits_a_line(key: str) -> bool:
 
 def _texts(source, fields: Sequence[str], spec: str) -> Iterator[str]:
     """The text of all records: what stands in any of the fields, lists included."""
-    from contrastive_jax.configuration import nearest
     from contrastive_jax.data import curation
-    from contrastive_jax.data.selection import fields_of
+    from contrastive_jax.data.selection import no_field
 
     columns = []
     for field in fields:
         try:
             columns.append(source.column(field))
         except KeyError:
-            raise InputError(
-                f"--field {field}: no record of {spec} has it; {nearest(field, fields_of(source))}"
-            ) from None
+            raise InputError(f"--field {field}: {no_field(source, field)}") from None
     return map(curation.together, zip(*columns))

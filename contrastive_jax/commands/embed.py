@@ -22,11 +22,13 @@ def run(options: argparse.Namespace) -> int:
     """The exit code of the command."""
     with reserved_stdout() as stream:
         from contrastive_jax.distributed.stopping import StopRequest
+        from contrastive_jax.locking import held
 
         output = _checked_output(Path(options.output))
         with StopRequest() as stop:
             try:
-                metadata = _embed(options, output, stop)
+                with held(output, f"--output {output}"):
+                    metadata = _embed(options, output, stop)
             except _Stopped:
                 print(f"{stop.requested}: run the same command again to go on", file=sys.stderr)
                 return STOPPED_EARLY
@@ -61,6 +63,7 @@ def _embed(options, output: Path, stop) -> dict[str, Any]:
     experiment = open_experiment(path)
     check_branch("--branch", options.branch, experiment)
     source = open_source(options.source)
+    check_source("--source", source, options.branch, experiment)
     trained = restore(path, experiment, options.step)
     plan = {
         "workdir": str(path),
@@ -89,6 +92,17 @@ def check_branch(flag: str, name: str, experiment) -> None:
         staged(experiment.graph, name)
     except InputError as error:
         raise InputError(f"{flag} {name}: {error}") from error
+
+
+def check_source(flag: str, source, branch: str, experiment) -> None:
+    """Raises InputError for a source whose records lack what the view of a branch reads of them."""
+    from contrastive_jax.evaluation.embedding import staged
+    from contrastive_jax.training.checks import check_fields, view_fields
+
+    graph = experiment.graph
+    view = graph.branches[staged(graph, branch)[0]].view
+    wanted = view_fields(f"config.data.views.{view}", experiment.config.data.views[view])
+    check_fields(source, [(f"{flag}, which branch {branch} reads by {key}", name) for key, name in wanted])
 
 
 def _finished(output: Path, plan: dict[str, Any]) -> dict[str, Any] | None:

@@ -131,7 +131,7 @@ def _embedded(embed, branch: str, texts: Sequence[str], what: str):
 
 def _write(output: Path, pairs, mined, fields: Sequence[str]) -> dict[str, Any]:
     """Writes a line a pair, all or none of them; what there is to say of them."""
-    from contrastive_jax.data.shards import write_atomically
+    from contrastive_jax.locking import write_atomically
 
     lines, counts, too_near, texts = [], [], 0, pairs.documents.texts
     for one in mined:

@@ -31,6 +31,7 @@ def run(options: argparse.Namespace) -> int:
 def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     import jax
 
+    from contrastive_jax.commands.embed import check_source
     from contrastive_jax.evaluation.asking import choose_branches, picture_of
     from contrastive_jax.evaluation.embedding import Listed
     from contrastive_jax.training.stores.paths import place
@@ -53,6 +54,8 @@ def _search(options) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     )
     check_compared("--query-branch", query_branch, "--branch", branch, experiment.graph)
     spec, source = _source(options, stored, experiment)
+    if stored is None:
+        check_source("--source", source, branch, experiment)
     trained = restore(path, experiment, options.step)
     with jax.set_mesh(experiment.mesh):
         embed = trained.embedder(options.batch)

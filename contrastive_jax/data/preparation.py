@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import json
 import multiprocessing
@@ -16,14 +15,13 @@ from typing import Any
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.shards import (
     Plan,
-    partial_path,
     summary,
     summary_path,
-    write_atomically,
     write_shard,
 )
 from contrastive_jax.data.workers import Lifeline, signals_blocked, start_worker
 from contrastive_jax.errors import CommandError, InputError, kind_of
+from contrastive_jax.locking import locked, partial_path, write_atomically
 from contrastive_jax.named_files import FILE_BYTES, json_of
 
 FORMAT = 1
@@ -42,21 +40,15 @@ def opened_folder(folder: Path, plan: Plan) -> Iterator[None]:
     """The folder of a plan, made or found, and held against other processes; its manifest says the plan.
 
     Raises:
-        InputError: it cannot be written, is in use, or holds something else.
-        CommandError: the disk is full.
+        InputError: it cannot be written, or holds something else.
+        CommandError: it is in use, or the disk is full.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "ab")  # noqa: SIM115 (held open on purpose)
+        lock = locked(folder / ".lock", f"--output {folder}")
     except OSError as error:
         raise kind_of(error)(f"--output {folder} cannot be used ({error.strerror or error})") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"--output {folder} is in use by another process") from None
-        except OSError:
-            pass  # a file system without locks
         _settle(folder, plan)
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,12 @@ import numpy as np
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data import contents
 from contrastive_jax.data.files import read
+from contrastive_jax.data.inspection import spread
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from jaxtyping import Bool, UInt8
 
@@ -199,14 +201,25 @@ def _has_column(source: Source, field: str) -> bool:
     return True
 
 
-def fields_of(source: Source) -> list[str]:
-    """The names of the fields of its first record that can be read."""
-    for index in range(min(len(source), _TRIES)):
-        try:
-            return list(source[index])
-        except BrokenRecord:
-            continue
-    return []
+def fields_of(source: Source, wanted: Collection[str] | None = None) -> dict[str, Any]:
+    """The fields of some records, each with the first value of it.
+
+    Not every record has every field: of the records that can be read it looks at the first, and then at
+    others from everywhere, until it has seen all `wanted` ones (None: at one record alone).
+    """
+    found: dict[str, Any] = {}
+    for index in dict.fromkeys((*range(min(len(source), _TRIES)), *spread(len(source), _TRIES))):
+        with contextlib.suppress(BrokenRecord):
+            found = source[index] | found
+        if found and (wanted is None or found.keys() >= set(wanted)):
+            break
+    return found
+
+
+def no_field(source: Source, name: str, known: Iterable[str] | None = None) -> str:
+    """What to say of a field that a source has not."""
+    near = nearest(name, fields_of(source) if known is None else known)
+    return f"{source.name} has no field {name!r}; {near}; ?rename=FIELD:{name} behind a source gives one so"
 
 
 def _written(value: Any) -> str:

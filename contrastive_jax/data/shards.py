@@ -19,6 +19,7 @@ from contrastive_jax.data.records import BrokenRecord, Source
 from contrastive_jax.data.serialization import encode
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.errors import InputError
+from contrastive_jax.locking import partial_path, write_atomically
 from contrastive_jax.named_files import json_of
 
 # Each record in a group of its own: that is what makes reading one of them cheap.
@@ -89,28 +90,6 @@ def summary(plan: Plan, folder: str | Path, shard: int) -> dict[str, Any] | None
 def summary_path(file: Path) -> Path:
     """Where the summary of a shard lies until all are done."""
     return file.with_name(f".{file.name}.json")
-
-
-def partial_path(file: Path) -> Path:
-    """Where a file lies until it is whole."""
-    return file.with_name(f".{file.name}.partial")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is there whole or not at all, whenever the process dies.
-
-    Raises:
-        OSError: it cannot be written; what was there stays.
-    """
-    partial = partial_path(path)
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @functools.lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 from contrastive_jax.data import vocabularies
 from contrastive_jax.data.vocabularies import Pieces, Specials, Vocabulary
 from contrastive_jax.errors import InputError
+from contrastive_jax.locking import write_atomically
 from contrastive_jax.named_files import read_regular
 
 if TYPE_CHECKING:
@@ -183,12 +184,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `content`, at once or not at all."""
-        temporary = Path(f"{os.fspath(path)}.partial")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(self.content())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(Path(path), self.content().encode())
 
     def encode(self, text: str, length: int) -> Int32[np.ndarray, " length"]:
         """`begin` tokens `end`, padded, or with its tokens cut to fit.

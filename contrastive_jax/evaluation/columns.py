@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.data.selection import no_field
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def column(source: Source, name: str) -> Any:
     try:
         return source.column(name)
     except KeyError:
-        raise InputError(f"{source.name} has no field {name!r}, which an evaluator asks for") from None
+        raise InputError(f"an evaluator asks for it: {no_field(source, name)}") from None
 
 
 def single(source: Source, name: str) -> Sequence[Any]:

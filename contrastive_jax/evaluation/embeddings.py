@@ -12,6 +12,7 @@ import numpy as np
 
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.quantization import Range, quantize, restore, stored_dtype, width
+from contrastive_jax.locking import partial_path
 from contrastive_jax.named_files import check_regular, read_regular
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def write(path: Path, parts: Iterable[Part], metadata: dict[str, Any]) -> None:
     metadata = {"format": FORMAT, **metadata}
     dtype, codes = metadata["dtype"], _range(metadata)
     quantized = ((part, quantize(part.embeddings, dtype, codes)) for part in parts)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = partial_path(path)
     try:
         (_write_parquet if path.suffix == ".parquet" else _write_npy)(path, partial, quantized, metadata)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ import numpy as np
 
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.inspection import spread
-from contrastive_jax.data.shards import write_atomically
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embeddings import Embeddings, Part, write
 from contrastive_jax.evaluation.quantization import Range, quantize, restore
 from contrastive_jax.evaluation.stored_search import nearest, over_blocks, recall, rows_of
+from contrastive_jax.locking import write_atomically
 from contrastive_jax.named_files import json_of
 
 if TYPE_CHECKING:
@@ -57,13 +58,13 @@ def write_parts(
     """Embeds, `size` records at a time, what of them the folder does not hold yet.
 
     Args:
-        plan: JSON that says what is embedded; a folder of another plan is refused.
+        plan: JSON that says what is embedded; a folder with parts of another plan is refused.
         embed: a `Bulk`.
         there: called with the number of records of a part that is there already.
     """
     folder.mkdir(exist_ok=True)
     plan, file = {**plan, "part": size}, folder / "plan.json"
-    if file.exists():
+    if file.exists() and any(folder.glob("*.parquet")):
         try:
             check_same(str(folder), plan, json_of(file))
         except ValueError as error:
@@ -124,6 +125,7 @@ def put_together(
     files = [file for file in every if len(file)]
     exact = Parts(files)
     if not files:
+        shutil.rmtree(folder)
         raise InputError(f"{plan['source']}: not one of its {broken} records can be read")
     metadata = {
         **plan,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from contrastive_jax.data.selection import no_field
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,6 @@ def seen_texts(source: Source, view: Text, fields: Sequence[str]) -> list[str]:
             columns.append(source.column(field))
         except KeyError:
             if field == fields[0]:
-                raise InputError(f"{source.name} has no field {field!r}") from None
+                raise InputError(no_field(source, field)) from None
             columns.append([""] * len(source))
     return [seen_text(view, values) for values in zip(*columns)]

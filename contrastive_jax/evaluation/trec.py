@@ -13,6 +13,7 @@ from contrastive_jax.addresses import check_local
 from contrastive_jax.errors import InputError, kind_of
 from contrastive_jax.evaluation.libraries import library
 from contrastive_jax.evaluation.rankings import Ranking
+from contrastive_jax.locking import write_atomically
 from contrastive_jax.named_files import open_regular
 
 Run = Mapping[str, Mapping[str, float]]
@@ -92,9 +93,7 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
         ]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text("".join(lines))
-        partial.replace(path)
+        write_atomically(path, "".join(lines).encode())
     except OSError as error:
         raise kind_of(error)(f"run_file {path}: cannot be written ({error.strerror})") from error
 

@@ -9,14 +9,15 @@ from contrastive_jax.branches import named
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data import views
 from contrastive_jax.data.numbering import NoLabel, label
-from contrastive_jax.data.records import BrokenRecord, Source
+from contrastive_jax.data.records import Source
+from contrastive_jax.data.selection import fields_of, no_field
 from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embedding import staged_width
 from contrastive_jax.training.save_interval import SaveInterval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from contrastive_jax.branches import Graph
     from contrastive_jax.data.numbering import Numbering
@@ -257,20 +258,28 @@ def check_evaluators(evaluators: Mapping[str, Any], graph: Graph, source: str | 
             raise InputError(f"{where}.source is None, and so is config.evaluation.source: set one of them")
 
 
-def check_fields(source: Source, wanted: list[tuple[str, str]]) -> None:
-    """A source's records have the fields of `wanted`: (the key that wants it, field)."""
-    try:
-        record = source[0]
-    except BrokenRecord:
-        return  # whether there are too many of them, training finds out
-    for where, name in wanted:
-        if name not in record:
-            raise InputError(f"config.{where}: {source.name} has no field {name!r}; {nearest(name, record)}")
-        if where.startswith("memory.") and not _is_count(record[name]):
+def check_fields(source: Source, wanted: Sequence[tuple[str, str]]) -> None:
+    """Some of a source's records have the fields of `wanted`: (the key or flag that wants it, field).
+
+    Where none can be read nothing is refused: whether there are too many of those, training finds out.
+    """
+    known = fields_of(source, [name for _, name in wanted])
+    for where, name in wanted if known else ():
+        if name not in known:
+            raise InputError(f"{where}: {no_field(source, name, known)}")
+        if where.startswith("config.memory.") and not _is_count(known[name]):
             raise InputError(
-                f"config.{where}.labels={name}: it is {record[name]!r} in {source.name}, and queues "
+                f"{where}.labels={name}: it is {known[name]!r} in {source.name}, and queues "
                 "are numbered: give a field of whole numbers from 0"
             )
+
+
+def view_fields(where: str, view: Any) -> list[tuple[str, str]]:
+    """(key, field) of what a view reads of every record; nothing of one that no record need have."""
+    if view.missing == 1:
+        return []
+    further = [(key, field) for key in ("also", "either") for field in getattr(view, key, ())]
+    return [(f"{where}.{key}", field) for key, field in (("field", view.field), *further)]
 
 
 def check_queues(config: Config, numberings: Mapping[str, Numbering]) -> None:

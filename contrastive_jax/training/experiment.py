@@ -33,6 +33,7 @@ from contrastive_jax.training.checks import (
     check_queues,
     check_schedule,
     check_wiring,
+    view_fields,
 )
 from contrastive_jax.training.microbatch import Cut
 from contrastive_jax.training.out_of_core import OutOfCore
@@ -143,20 +144,15 @@ class Experiment:
     def check_data(self) -> None:
         """Opens the sources, and raises InputError for what they lack of what the config reads of them."""
         views = self.config.data.views
-        there = [(name, view) for name, view in views.items() if view.missing < 1]
-        wanted = [(f"data.views.{name}.field", view.field) for name, view in there]
-        for key in ("also", "either"):
-            further = [(name, field) for name, view in there for field in getattr(view, key, ())]
-            wanted += [(f"data.views.{name}.{key}", field) for name, field in further]
-        check_fields(
-            self.source, wanted + [(where, field.partition(":")[0]) for where, field in self._labels]
-        )
+        wanted = [w for name, view in views.items() for w in view_fields(f"config.data.views.{name}", view)]
+        labels = [(f"config.{where}", field.partition(":")[0]) for where, field in self._labels]
+        check_fields(self.source, wanted + labels)
         pipeline.check_members(views, self.sampler, self.fields)
         check_queues(self.config, self.numberings)
         _ = self.skipped  # raises
         if self.config.evaluation:
             for name, evaluator in self.config.evaluation.evaluators.items():
-                named = [(f"evaluation.evaluators.{name}", field) for field in evaluator.fields]
+                named = [(f"config.evaluation.evaluators.{name}", field) for field in evaluator.fields]
                 for source in self.evaluator_sources(name):
                     check_fields(source, named)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Self
 
 from contrastive_jax.data.sources import moved
 from contrastive_jax.errors import CommandError, InputError, kind_of
+from contrastive_jax.locking import locked
 from contrastive_jax.training import unbegun
 from contrastive_jax.training.differences import asked, differences, flatten, free
 from contrastive_jax.training.stores.lock import StoreLock
@@ -24,7 +23,6 @@ log = logging.getLogger(__name__)
 
 DATA = "data.json"
 """The file that says what the data of a run are made of."""
-_SECONDS_TO_LEAVE = 5.0  # for a process that was killed, and whose successor is here already
 
 
 def sync_folder(folder: Path) -> None:
@@ -179,24 +177,7 @@ def _unusable(path: Path | StorePath, error: OSError) -> InputError | CommandErr
 def _lock(path: Path | StorePath) -> IO[bytes] | StoreLock:
     if isinstance(path, StorePath):
         return StoreLock(path)
-    lock = open(path / ".lock", "ab")  # noqa: SIM115 (held open on purpose)
-    until = time.monotonic() + _SECONDS_TO_LEAVE
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            if time.monotonic() > until:
-                lock.close()
-                raise CommandError(
-                    f"--workdir {path} is in use by another process: wait for it, stop it, or give another "
-                    "folder"
-                ) from None
-        except OSError as error:
-            message = "%s cannot be locked (%s): make sure that only one run uses it"
-            log.warning(message, path, error.strerror)
-            return lock
-        time.sleep(0.1)
+    return locked(path / ".lock", f"--workdir {path}")
 
 
 def _read_json(file: Path | StorePath, advice: str) -> dict[str, Any] | None:

@@ -243,7 +243,7 @@ NAMED = ["--queries", "text", "--documents", "document"]
         ([*ENTRIES, "--cap", "nan"], ["--cap: 'nan': give a number over 0"]),
         (
             [*ENTRIES, "--cap", "5", "--field", "txt"],
-            ["--field txt: no record of jsonl:", "did you mean text?"],
+            ["--field txt: jsonl:", "has no field 'txt'; did you mean text?"],
         ),
         ([*ENTRIES, "--cap", "5", "--seed", "-1"], ["--seed: '-1'"]),
         ([*ENTRIES, "--cap", "5"], ["not one of its entries is in jsonl:"]),
@@ -285,7 +285,7 @@ def test_a_folder_in_use_is_left_alone(in_process, small, tmp_path):
     with open(tmp_path / ".lock", "ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         line = ["data", "prepare", "--source", f"jsonl:{small}/pairs.jsonl", "--output", str(tmp_path)]
-        refused(in_process(*line), "is in use by another process")
+        refused(in_process(*line), "is in use by another process", code=1)
 
 
 def test_a_disk_that_takes_no_more_is_a_fault(in_process, broken, little_room, tmp_path):

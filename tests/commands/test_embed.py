@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from refusals import refused
 
+from contrastive_jax import locking
 from contrastive_jax.commands import embed as command_module
 from contrastive_jax.data.sources import open_source
 from contrastive_jax.evaluation.embeddings import Embeddings
@@ -136,10 +137,58 @@ def test_a_source_that_changed_meanwhile_is_no_part_of_the_same_file(in_process,
     plan = {name: value for name, value in Embeddings(output).metadata.items() if name in PLANNED}
     (parts / "plan.json").write_text(json.dumps({**plan, "part": 16, "data": data}))
     line[line.index("--output") + 1] = str(tmp_path / "p.parquet")
+    (parts / "000000.parquet").write_bytes(b"a part")
     refused(in_process(*line), "p.parquet.parts holds other embeddings", words)
+    (parts / "000000.parquet").unlink()
     # An earlier version did not say what the source was made of.
     (parts / "plan.json").write_text(json.dumps({**plan, "part": 16}))
     assert in_process(*line)[0] == 0
+
+
+def test_a_folder_of_parts_without_a_part_is_free(in_process, line, tmp_path):
+    """What a start that failed has left."""
+    (tmp_path / "e.parquet.parts").mkdir()
+    (tmp_path / "e.parquet.parts" / "plan.json").write_text('{"branch": "image", "part": 3}')
+    code, _, err = in_process(*line, "--output", str(tmp_path / "e.parquet"))
+    assert code == 0, err
+    assert not (tmp_path / "e.parquet.parts").exists()
+
+
+def test_a_field_that_no_record_has_is_refused_before_anything_is_read(in_process, line, small, tmp_path):
+    shutil.copytree(small / "pictures", tmp_path / "pictures")
+    lines = [json.loads(one) for one in (small / "pairs.jsonl").read_text().splitlines()]
+    for one in lines:
+        one["caption"] = one.pop("document")
+    source = tmp_path / "pairs.jsonl"
+    source.write_text("\n".join(map(json.dumps, lines)))
+    line[line.index("--source") + 1] = f"jsonl:{source}"
+    line[line.index("--branch") + 1] = "document"
+    output = str(tmp_path / "e.parquet")
+    words = (
+        "--source, which branch document reads by config.data.views.document.field",
+        "has no field 'document'",
+    )
+    refused(in_process(*line, "--output", output), *words, "?rename=FIELD:document")
+    assert not list(tmp_path.glob("e.parquet*"))
+    line[line.index("--source") + 1] += "?rename=caption:document"
+    code, _, err = in_process(*line, "--output", output)
+    assert code == 0, err
+    # It need not be the first record that has it.
+    del lines[0]["caption"]
+    source.write_text("\n".join(map(json.dumps, lines)))
+    line[line.index("--source") + 1] = f"jsonl:{source}?rename=caption:document"
+    code, out, err = in_process(*line, "--output", str(tmp_path / "f.parquet"), "--json")
+    assert code == 0, err
+    assert json.loads(out)["broken"] == 1
+
+
+def test_an_output_that_another_process_makes_is_left_alone(in_process, line, tmp_path, monkeypatch):
+    monkeypatch.setattr(locking, "SECONDS_TO_LEAVE", 0.0)
+    output = tmp_path / "e.parquet"
+    with locking.held(output, "it"):
+        words = f"--output {output} is in use by another process"
+        refused(in_process(*line, "--output", str(output)), words, code=1)
+    assert list(tmp_path.iterdir()) == []
 
 
 PLANNED = ("workdir", "step", "model", "branch", "source", "source_records")

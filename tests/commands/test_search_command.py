@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from small_run import write_untrained
 from contrastive_jax import cli
 from contrastive_jax.data import docstrings
 from contrastive_jax.data.sources import open_source
+from contrastive_jax.evaluation import approximate
 from contrastive_jax.evaluation.embedding import Listed
 from contrastive_jax.evaluation.embeddings import Part, write
 from contrastive_jax.training.trained import open_trained
@@ -125,6 +127,31 @@ def test_an_index_is_searched_as_what_it_holds(in_process, line, index, embedded
     code, out, err = in_process(*asked, "--approximate")
     assert "built" in err
     assert json.loads(out) == approximate
+
+
+def test_a_damaged_graph_is_built_anew_whatever_stands_beside_it(in_process, line, index):
+    """usearch crashes, or takes all memory, on what it cannot read; and a digest can be damaged alike."""
+    file = index("document")
+    asked = [*line, "--index", file, "--query-branch", "text", "--json", "a red bar", "--approximate"]
+    good = found(in_process(*asked))
+    graph = Path(f"{file}.usearch")
+    says = graph.with_name(f"{graph.name}.json")
+    whole, told = graph.read_bytes(), json.loads(says.read_text())
+    rng = np.random.default_rng(0)
+    damaged = [whole[: len(whole) // 2], b"", bytes(len(whole)), b"usearch" + b"\xff" * (len(whole) - 7)]
+    for start in (0, 8, 64, len(whole) // 2, len(whole) - 200):
+        noise = rng.integers(0, 256, 64, dtype=np.uint8).tobytes()
+        damaged.append(whole[:start] + noise + whole[start + 64 :])
+    built = 0
+    for content in damaged:
+        graph.write_bytes(content)
+        says.write_text(json.dumps(told | {"sha256": approximate._digest(graph, told["of"])}))
+        code, out, err = in_process(*asked)
+        assert code == 0, err
+        built += "built" in err
+        if "built" in err:
+            assert json.loads(out) == good
+    assert built >= 6  # some noise changes no more than a vector
 
 
 def test_a_query_is_cut_as_the_index_is(in_process, line, index, embedded):

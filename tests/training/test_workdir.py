@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from contrastive_jax import locking
 from contrastive_jax.commands import train
 from contrastive_jax.configuration import load
 from contrastive_jax.errors import CommandError, InputError
@@ -134,7 +135,7 @@ def test_one_process_at_a_time_and_death_frees_it(tmp_path, monkeypatch):
     try:
         assert process.stdout.readline() == "open\n"
         with monkeypatch.context() as patch:
-            patch.setattr(workdir, "_SECONDS_TO_LEAVE", 0.0)
+            patch.setattr(locking, "SECONDS_TO_LEAVE", 0.0)
             with pytest.raises(CommandError, match="in use by another process"):
                 open_workdir(tmp_path, {"steps": 10})
         threading.Timer(0.5, process.kill).start()
@@ -143,7 +144,7 @@ def test_one_process_at_a_time_and_death_frees_it(tmp_path, monkeypatch):
         process.kill()
         process.wait()
         process.stdout.close()
-    monkeypatch.setattr(workdir, "_SECONDS_TO_LEAVE", 0.0)
+    monkeypatch.setattr(locking, "SECONDS_TO_LEAVE", 0.0)
     with open_workdir(tmp_path, {"steps": 10}), pytest.raises(CommandError, match="in use"):
         open_workdir(tmp_path, {"steps": 10})
     open_workdir(tmp_path, {"steps": 10}).close()
