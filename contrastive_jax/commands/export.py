@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             written = interop.save(options.format, model(trained), options.output)
         except OSError as error:
-            raise CommandError(f"{options.output}: {error.strerror or error}") from error
+            raise CommandError(f"--output {options.output}: {error.strerror or error}") from error
         answer(stream, {"workdir": str(trained.path), "step": trained.step, **written}, options.json)
         return DONE
 

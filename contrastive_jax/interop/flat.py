@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from contrastive_jax.interop.model import Model
 from contrastive_jax.interop.text_folder import write_json, write_tensors
 
 
-def save(model: Model, output: Path) -> dict[str, Any]:
+def writer(model: Model) -> Callable[[Path], dict[str, Any]]:
     """Writes `model.safetensors`, a tensor a parameter named by its path, `config.json`, the run's config,
-    and the tokenizer."""
-    output.mkdir(parents=True, exist_ok=True)
+    and the tokenizer. It holds any model."""
+    return functools.partial(_write, model)
+
+
+def _write(model: Model, output: Path) -> dict[str, Any]:
     flat = {name: np.asarray(array, order="C") for name, array in names.flatten(model.params).items()}
     write_tensors(output / "model.safetensors", flat)
     write_json(output / "config.json", {"model_type": "contrastive_jax", **model.card.get("config", {})})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from contrastive_jax.interop.model import Model, Tower, Wants, logits
 from contrastive_jax.interop.text_folder import save_tokenizer, write_json, write_tensors
 
 
-def save(model: Model, output: Path) -> dict[str, Any]:
+def writer(model: Model) -> Callable[[Path], dict[str, Any]]:
     """Writes a pair of encoders as CLIPModel or SiglipModel, or a lone one as ViTModel, Dinov2Model,
     SiglipVisionModel, CLIPVisionModelWithProjection or a text model.
 
@@ -26,29 +27,36 @@ def save(model: Model, output: Path) -> dict[str, Any]:
     if image is None and text is None:
         raise InputError("huggingface holds pictures, texts or both, and this model has branches of neither")
     if image is None:
-        return _text(model, text, output)
+        return _text(model, text)
     if text is None:
         config, tensors = _image(image)
     else:
         config, tensors = _pair(model, image, text)
-    output.mkdir(parents=True, exist_ok=True)
     kind = config["architectures"][0]
-    write_json(output / "config.json", {**config, "dtype": "float32", "torch_dtype": "float32"})
-    write_tensors(output / "model.safetensors", tensors)
-    write_json(output / "preprocessor_config.json", _preprocessor(model, image))
-    if text is not None and model.vocabulary is not None:
-        save_tokenizer(model.vocabulary, output)
-        processor = {"CLIPModel": "CLIPProcessor", "SiglipModel": "SiglipProcessor"}[kind]
-        write_json(output / "processor_config.json", {"processor_class": processor})
-    return {"model": kind}
+
+    def write(output: Path) -> dict[str, Any]:
+        write_json(output / "config.json", {**config, "dtype": "float32", "torch_dtype": "float32"})
+        write_tensors(output / "model.safetensors", tensors)
+        write_json(output / "preprocessor_config.json", _preprocessor(model, image))
+        if text is not None and model.vocabulary is not None:
+            save_tokenizer(model.vocabulary, output)
+            processor = {"CLIPModel": "CLIPProcessor", "SiglipModel": "SiglipProcessor"}[kind]
+            write_json(output / "processor_config.json", {"processor_class": processor})
+        return {"model": kind}
+
+    return write
 
 
-def _text(model: Model, tower: Tower, output: Path) -> dict[str, Any]:
+def _text(model: Model, tower: Tower) -> Callable[[Path], dict[str, Any]]:
     wants = Wants("huggingface")
     config = text_folder.config(tower, wants)
     wants.check()
-    text_folder.save(tower, config, model.vocabulary, output)
-    return {"model": config.get("architectures", [config["model_type"]])[0]}
+
+    def write(output: Path) -> dict[str, Any]:
+        text_folder.save(tower, config, model.vocabulary, output)
+        return {"model": config.get("architectures", [config["model_type"]])[0]}
+
+    return write
 
 
 def _image(tower: Tower) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ _TEXT = "text."
 _ACTIVATIONS = {"gelu": None, "gelu_tanh": {"approximate": "tanh"}, "quick_gelu": None}
 
 
-def save(model: Model, output: Path) -> dict[str, Any]:
+def writer(model: Model) -> Callable[[Path], dict[str, Any]]:
     """Writes a pair of encoders, a vision and a text transformer, with their projections.
 
     Raises InputError for a model that open_clip's own towers do not compute, naming the config's keys.
@@ -43,7 +45,12 @@ def save(model: Model, output: Path) -> dict[str, Any]:
     if model.bias is not None:
         settings["init_logit_bias"] = model.bias
         tensors["logit_bias"] = np.array(model.bias, np.float32)
-    output.mkdir(parents=True, exist_ok=True)
+    return functools.partial(_write, model, image, settings, tensors)
+
+
+def _write(
+    model: Model, image: Tower, settings: dict[str, Any], tensors: dict[str, np.ndarray], output: Path
+) -> dict[str, Any]:
     mean, std = pictures.pixels(model, image)
     look = dict(mean=mean, std=std, interpolation="bicubic")
     look["resize_mode"] = "squash" if model.squeeze else "shortest"

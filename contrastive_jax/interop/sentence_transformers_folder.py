@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,12 @@ import numpy as np
 from contrastive_jax.encoders.heads import Linear
 from contrastive_jax.errors import InputError
 from contrastive_jax.interop import names, text_folder
-from contrastive_jax.interop.model import Model, Wants
+from contrastive_jax.interop.model import Model, Tower, Wants
 from contrastive_jax.interop.sentence_transformers import IDENTITY, MODULES, POOLINGS, dense_rows
 from contrastive_jax.interop.text_folder import write_json, write_tensors
 
 
-def save(model: Model, output: Path) -> dict[str, Any]:
+def writer(model: Model) -> Callable[[Path], dict[str, Any]]:
     """Writes the text encoder, its pooling, its projection and its normalisation.
 
     Raises InputError for a model without one text encoder, of a kind that `transformers` lacks, or with
@@ -33,6 +35,10 @@ def save(model: Model, output: Path) -> dict[str, Any]:
         raise InputError(
             "sentence-transformers needs a tokenizer of the tokenizers library, and there is none"
         )
+    return functools.partial(_write, model, tower, settings)
+
+
+def _write(model: Model, tower: Tower, settings: dict[str, Any], output: Path) -> dict[str, Any]:
     text_folder.save(tower, settings, model.vocabulary, output)
     folders = ["", "1_Pooling"]
     _save_pooling(tower.encoder, output / "1_Pooling")

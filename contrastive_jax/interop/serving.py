@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 MOST_BYTES = 2**31 - 2**24  # the file's format counts in 32 bits
 
 
-def save(model: Model, output: Path) -> dict[str, Any]:
+def writer(model: Model) -> Callable[[Path], dict[str, Any]]:
     """Writes `BRANCH.bin` for each branch: a function from a batch of its view to embeddings.
 
     The parameters are part of it, the batch size is open, and it is lowered for CPUs, GPUs and TPUs:
 
         call = jax.export.deserialize(bytearray(open("image.bin", "rb").read())).call
+
+    Raises InputError for parameters that are too many, CommandError where flatbuffers is not installed.
     """
     if importlib.util.find_spec("flatbuffers") is None:
         raise CommandError("--format jax needs flatbuffers: pip install 'contrastive-jax[interop]'")
@@ -31,7 +35,10 @@ def save(model: Model, output: Path) -> dict[str, Any]:
             f"--format jax: {bytes_inside} bytes of parameters, and a program holds {MOST_BYTES}; "
             "take --format safetensors"
         )
-    output.mkdir(parents=True, exist_ok=True)
+    return functools.partial(_write, model)
+
+
+def _write(model: Model, output: Path) -> dict[str, Any]:
     (size,) = jax.export.symbolic_shape("batch")
     host = jax.device_get(model.params)
     signatures = {}

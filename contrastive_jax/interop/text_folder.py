@@ -40,7 +40,6 @@ def config(tower: Tower, wants: Wants) -> dict[str, Any]:
 
 def save(tower: Tower, settings: dict[str, Any], vocabulary: Vocabulary | None, output: Path) -> None:
     """Writes what `from_pretrained` reads: the encoder with `settings` as its config, and the tokenizer."""
-    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "config.json", {**settings, "dtype": "float32", "torch_dtype": "float32"})
     rows = family(tower, "").rows(tower.encoder)
     write_tensors(output / "model.safetensors", names.save(rows, names.flatten(tower.params)))
@@ -82,9 +81,14 @@ def write_json(path: Path, content: Any) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Float[np.ndarray, "..."]]) -> None:
     """A safetensors file as `transformers` wants it, with the mode that the umask gives."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     path.touch()
     mode = path.stat().st_mode
-    save_file(tensors, path, metadata={"format": "pt"})  # in a file of its own, which only the owner may read
+    try:
+        # In a file of its own, which only the owner may read.
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(f"{path.name} cannot be written: {error}") from error
     path.chmod(mode)

@@ -1,6 +1,9 @@
 """`export`: what is written of a run, and what is refused."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -52,3 +55,39 @@ def test_what_the_format_cannot_hold_is_said_in_one_line(export):
     for words in ("encoders.image.pooling='mean' (it wants 'cls')", "encoders.text.causal=False"):
         assert words in line
     assert not output.exists()
+
+
+@pytest.mark.parametrize("format", ["safetensors", "jax"])
+def test_a_full_disk_leaves_nothing_behind(export, little_room, format):
+    run, output = export
+    with little_room(3000):
+        code, said, err = run("--format", format)
+    assert (code, said) == (1, {})
+    (line,) = [line for line in err.splitlines() if line.startswith("contrastive-jax:")]
+    assert line.startswith(f"contrastive-jax: --output {output}: ")
+    assert list(output.parent.iterdir()) == []
+    assert run("--format", format)[0] == 0
+
+
+KILLED = """
+import os, signal, sys
+from contrastive_jax import cli
+from contrastive_jax.interop import {module}
+{module}.{name} = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [("writing", "card"), ("writing", "_settle"), ("flat", "write_json")]
+)
+def test_a_kill_leaves_nothing_to_be_seen_and_the_same_command_goes_on(export, small, module, name):
+    run, output = export
+    line = ["export", "--workdir", str(small / "run"), "--output", str(output), "--format", "safetensors"]
+    code = KILLED.format(module=module, name=name)
+    done = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, timeout=120)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not output.exists()
+    assert (output.parent / ".out.partial").exists()
+    assert run("--format", "safetensors")[0] == 0
+    assert [entry.name for entry in output.parent.iterdir()] == ["out"]
