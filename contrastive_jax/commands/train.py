@@ -118,6 +118,7 @@ def _train(options, config, stored, stop, stream, clock, group, profile) -> int:
 def _checked(options, config, stored, group) -> tuple:
     """(work directory, experiment, its data, stored config) of all processes, with nothing written yet."""
     from contrastive_jax.training.agreement import check_same_run
+    from contrastive_jax.training.evaluated_texts import check_texts
     from contrastive_jax.training.experiment import Experiment
     from contrastive_jax.training.provenance import Provenance
     from contrastive_jax.training.stores.paths import place
@@ -132,6 +133,7 @@ def _checked(options, config, stored, group) -> tuple:
     if new:
         # First, so that no work directory stays behind that holds a wrong source, or wrong weights.
         experiment.check_data()
+        check_texts(experiment)
         experiment.find_starts(group)
         data.agree(group)
     return path, experiment, data, stored

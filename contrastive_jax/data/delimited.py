@@ -39,7 +39,7 @@ class CSV(Lines):
         InputError: as `Lines`; or the header has other delimiters than it is read with.
     """
 
-    kind, ending = "csv", ".csv"
+    kind, endings = "csv", (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
     def __init__(
         self,

@@ -7,10 +7,13 @@ store's usual environment variables (``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID``
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import glob
 import io
 import itertools
+import logging
+import multiprocessing
 import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -22,27 +25,30 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.named_files import check_regular, open_regular, read_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
+_log = logging.getLogger(__name__)
 _PIECE = 1 << 24
+_ENDINGS_TOLD = 6
 
 
-def expand(pattern: str, ending: str) -> list[str]:
+def expand(pattern: str, *endings: str) -> list[str]:
     """The sorted paths that a pattern means: braces (``{0000..0003}``, ``{a,b}``), then globs.
 
     Args:
-        pattern: a path, a glob, or braces; a folder means all files in it and below with the `ending`.
-        ending: such as ``.tar``.
+        pattern: a path, a glob, or braces; a folder means all files in it and below with one of `endings`, in
+            upper or lower case. A warning counts others.
+        endings: such as ``.tar``.
 
     Raises:
         InputError: there is no such file.
     """
     if not pattern:
-        raise InputError(f"no path; write one after the colon, such as shards/*{ending}")
+        raise InputError(f"no path; write one after the colon, such as shards/*{endings[0]}")
     paths = []
     for part in expanded(pattern):
         check_address(part)
-        found = _remote_files(part, ending) if is_remote(part) else _local_files(part, ending)
+        found = _remote_files(part, endings) if is_remote(part) else _local_files(part, endings)
         if not found:
             raise InputError(f"no file {part}")
         paths += found
@@ -51,10 +57,30 @@ def expand(pattern: str, ending: str) -> list[str]:
     return paths
 
 
-def _local_files(path: str, ending: str) -> list[str]:
+def _ended(folder: str, found: Sequence[str], endings: tuple[str, ...]) -> list[str]:
+    """The files of a folder that end so."""
+    taken = [each for each in found if each.lower().endswith(endings)]
+    if taken:
+        tell_left_out(folder, set(found).difference(taken), endings)
+    return taken
+
+
+def tell_left_out(folder: str, paths: Collection[str], endings: Sequence[str]) -> None:
+    """One warning that counts the files of a folder that are not read, by their endings."""
+    counts = collections.Counter(os.path.splitext(path)[1].lower() or "none" for path in paths)
+    if counts and multiprocessing.parent_process() is None:
+        listed = ", ".join(f"{ending} {count}" for ending, count in counts.most_common(_ENDINGS_TOLD))
+        wanted = ", ".join(ending.lstrip(".") for ending in endings)
+        _log.warning(
+            "%s: %d files are left out, for their endings (%s); what is read: %s",
+            *(folder, counts.total(), listed, wanted),
+        )
+
+
+def _local_files(path: str, endings: tuple[str, ...]) -> list[str]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        found = [each for each in walked(path) if each.endswith(ending)]
+        found = _ended(path, list(walked(path)), endings)
     else:
         found = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
     found = sorted(each for each in found if not os.path.isdir(each))
@@ -64,7 +90,7 @@ def _local_files(path: str, ending: str) -> list[str]:
     return found
 
 
-def _remote_files(path: str, ending: str) -> list[str]:
+def _remote_files(path: str, endings: tuple[str, ...]) -> list[str]:
     system = filesystem(path)
 
     def listed() -> list[str]:
@@ -73,9 +99,10 @@ def _remote_files(path: str, ending: str) -> list[str]:
             with contextlib.suppress(FileNotFoundError):
                 if system.info(path)["type"] == "file":
                     return [path]
-        below = path if glob.has_magic(path) else f"{path.rstrip('/')}/**/*{ending}"
-        found = system.glob(below, detail=True)
-        return sorted(system.unstrip_protocol(name) for name, of in found.items() if of["type"] == "file")
+        magic = glob.has_magic(path)
+        found = system.glob(path, detail=True) if magic else system.find(path, detail=True)
+        names = sorted(system.unstrip_protocol(name) for name, of in found.items() if of["type"] == "file")
+        return names if magic else _ended(path, names, endings)
 
     with _naming(path):
         try:

@@ -9,8 +9,8 @@ from contrastive_jax.data import files
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.faults import Access
 from contrastive_jax.data.named import LINKS, Named, allowed
+from contrastive_jax.data.pictures import PICTURES
 from contrastive_jax.data.records import BrokenRecord
-from contrastive_jax.data.webdataset import PICTURES
 from contrastive_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Folder:
             behind = "" if LINKS in stores else "; behind links to folders with ?allow=links"
             raise InputError(f"source {self.name!r}: no picture in {path} (looked for {endings}{behind})")
         self._texts = {key for key in found if key.endswith(".txt")}
+        files.tell_left_out(self._folder, found - set(self._keys) - self._texts, sorted(PICTURES))
         self._captioned = any(_caption(key) in self._texts for key in self._keys)
         classes = sorted({key.partition("/")[0] for key in self._keys if "/" in key})
         self._labels = {name: number for number, name in enumerate(classes)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import csv
 import io
 import json
@@ -26,6 +27,7 @@ from contrastive_jax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LOOKED_AT = 4  # lines that tell whether a file is of lines
 _PATH_FIELDS = ("image", "file_name")
 
 
@@ -48,7 +50,7 @@ class Lines(ABC):
     """
 
     kind: ClassVar[str]
-    ending: ClassVar[str]
+    endings: ClassVar[tuple[str, ...]]
 
     def __init__(self, pattern: str, image: str = "", allow: str = "", access: Access | None = None) -> None:
         self._access = access or Access()
@@ -56,8 +58,8 @@ class Lines(ABC):
         self._image = image
         try:
             self._allow = allowed(allow)
-            self._paths = files.expand(pattern, self.ending)
-            unpacked = {path: unpack(path) for path in self._paths if path.endswith(".gz")}
+            self._paths = files.expand(pattern, *self.endings)
+            unpacked = {path: unpack(path) for path in self._paths if path.lower().endswith(".gz")}
             self._unpacked = {path: each for path, each in unpacked.items() if isinstance(each, bytes)}
             self._read_from = [
                 path if path in self._unpacked else unpacked.get(path, path) for path in self._paths
@@ -129,13 +131,15 @@ class Lines(ABC):
             except InputError as error:
                 raise InputError(f"{path}, {error}") from error
 
-    def _record(self, file: int, row: int, index: int) -> dict[str, Any]:
+    def _piece(self, file: int, row: int) -> bytes:
         start, end = (int(self._index[file][name][row]) for name in ("starts", "ends"))
         packed = self._unpacked.get(self._paths[file])
+        check_record(end - start, LINE_BYTES)
+        return self._parts.read(file, start, end - start) if packed is None else packed[start:end]
+
+    def _record(self, file: int, row: int, index: int) -> dict[str, Any]:
         try:
-            check_record(end - start, LINE_BYTES)
-            content = self._parts.read(file, start, end - start) if packed is None else packed[start:end]
-            record = self._parse(file, content)
+            record = self._parse(file, self._piece(file, row))
         except (ValueError, RecursionError, csv.Error, BrokenRecord) as error:
             raise BrokenRecord(f"{self._where(file, row)}: {error}") from error
         named = (record[name] for name in ("key", "_id") if record.get(name) is not None)
@@ -168,7 +172,7 @@ class JSONLines(Lines):
     of that picture. Blank lines are left out.
     """
 
-    kind, ending = "jsonl", ".jsonl"
+    kind, endings = "jsonl", (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
     def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
         at, places, number = 0, array.array("q"), -1
@@ -186,6 +190,18 @@ class JSONLines(Lines):
             places.extend((start, at, number))
         return columns_of(places)
 
+    def __init__(self, pattern: str, image: str = "", allow: str = "", access: Access | None = None) -> None:
+        super().__init__(pattern, image, allow, access)
+        first = []
+        with contextlib.suppress(BrokenRecord):  # a line without end
+            for row in range(min(len(self._index[0]["starts"]), _LOOKED_AT)):
+                first.append(self._piece(0, row))
+        if first and first[0].lstrip()[:1] == b"[" and not any(map(_is_object, first)):
+            raise InputError(
+                f"source {self.name!r}: {self._paths[0]} holds a JSON list, and an object a line is wanted: "
+                "jq -c '.[]' FILE writes them so"
+            )
+
     def _parse(self, file: int, content: bytes) -> dict[str, Any]:
         try:
             record = json.loads(content)
@@ -194,6 +210,12 @@ class JSONLines(Lines):
         if not isinstance(record, dict):
             raise ValueError("not a JSON object")
         return flatten(record)
+
+
+def _is_object(content: bytes) -> bool:
+    with contextlib.suppress(ValueError, RecursionError):
+        return isinstance(json.loads(content), dict)
+    return False
 
 
 def columns_of(places: array.array[int]) -> dict[str, np.ndarray]:

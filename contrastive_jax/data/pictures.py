@@ -32,6 +32,16 @@ _FORMATS = (
     ),
     *("DIB", "CUR", "ICNS", "PCX", "SGI", "SUN", "IM", "MSP", "XBM", "XPM", "EPS"),  # the last to be refused
 )
+PICTURES = frozenset(
+    (
+        *("apng", "avif", "avifs", "bmp", "dds", "dib", "gif", "icns", "ico", "j2c", "j2k", "jfif", "jp2"),
+        *("jpe", "jpeg", "jpf", "jpg", "jpx", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "psd", "qoi", "sgi"),
+        *("tga", "tif", "tiff", "webp", "xbm", "xpm"),
+    )
+)
+"""Endings of pictures: those that Pillow gives the formats read here, but for some that mean something else
+as often, such as ``.rgb``."""
+
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from grain.experimental import index_shuffle
 
+from contrastive_jax.configuration import nearest
 from contrastive_jax.data.records import comparable
-from contrastive_jax.data.selection import no_field
+from contrastive_jax.data.selection import fields_of
 from contrastive_jax.data.streams import Streams
 from contrastive_jax.errors import InputError
 
@@ -104,7 +105,9 @@ def column(source: Source, field: str, key: str) -> np.ndarray:
     try:
         values = source.column(field)
     except KeyError:
-        raise InputError(f"sampler.{key}={field!r}: {no_field(source, field)}") from None
+        raise InputError(
+            f"sampler.{key}={field!r} is no field of {source.name}; {nearest(field, fields_of(source))}"
+        ) from None
     if isinstance(values, list):
         values = ["" if value is None else value for value in values]
         odd = next((value for value in values if isinstance(value, (list, dict, bytes, np.ndarray))), None)

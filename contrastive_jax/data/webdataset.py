@@ -14,6 +14,7 @@ from contrastive_jax.data.columns import column
 from contrastive_jax.data.contents import Contents, of_files
 from contrastive_jax.data.faults import RETRY_SECONDS, Access
 from contrastive_jax.data.indexes import indexed, warn
+from contrastive_jax.data.pictures import PICTURES
 from contrastive_jax.data.ranges import Parts
 from contrastive_jax.data.records import BrokenRecord, flatten
 from contrastive_jax.errors import InputError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
-PICTURES = frozenset(("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif", "jp2"))
 _TEXTS = frozenset(("txt", "text"))
 _KIND = "tar samples 1"
 _AT_ONCE = 8  # remote tars that are indexed together

@@ -2,7 +2,8 @@
 
 Each names the `branches` that it embeds and compares with each other, so that they have one width, the
 `sources` that it reads (specs; None is the config's evaluation.source; the first is the one that `run` is
-given), and the `fields` that it reads of the records of each.
+given), and the `fields` that it reads of the records of each. `seen`, where it is not all `branches`: those
+whose views read the records of its first source as they are.
 """
 
 from contrastive_jax.evaluation.beir import Beir

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.configuration import nearest
-from contrastive_jax.data.pictures import as_array, look
+from contrastive_jax.data.pictures import PICTURES, as_array, look
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.views import Glyph, Text
 from contrastive_jax.errors import InputError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from contrastive_jax.branches import Branch
 
 _SIDE = 1024
-_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".ppm")
+_ENDINGS = tuple(f".{ending}" for ending in sorted(PICTURES))
 
 
 @dataclass(frozen=True)

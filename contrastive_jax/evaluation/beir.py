@@ -76,6 +76,8 @@ class Beir:
         if bool(self.query_languages) != bool(self.corpus_languages):
             raise InputError("query_languages and corpus_languages: give both, or neither")
 
+    seen: ClassVar[tuple] = ()  # it makes records of its own
+
     @property
     def branches(self) -> tuple[str, ...]:
         return self.queries, self.documents

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.data.views.text import strings
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import column, labels, numbered, numbers, single
 from contrastive_jax.evaluation.embedding import Shown
@@ -62,6 +63,10 @@ class CaptionChoice:
         return self.examples, self.prompts
 
     @property
+    def seen(self) -> tuple[str, ...]:
+        return (self.examples,)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return tuple(filter(None, (self.true, None if self.perturbations else self.false, self.group)))
 
@@ -88,8 +93,7 @@ class CaptionChoice:
 
     def _false(self, source: Source) -> tuple[Int[np.ndarray, " n"], list[list[str]]]:
         """All records, and the false sentences of each."""
-        lists = ([v] if isinstance(v, str) or v is None else v for v in column(source, self.false))
-        wrong = [[text for text in texts if text] for texts in lists]
+        wrong = [list(filter(None, strings([value]))) for value in column(source, self.false)]
         empty = next((number for number, texts in enumerate(wrong) if not texts), None)
         if empty is not None:
             raise InputError(f"{source.name}, record {empty}: {self.false!r} holds no false sentence")
@@ -139,6 +143,8 @@ class Winoground:
             if len(getattr(self, key)) != 2:
                 raise InputError(f"{key}={getattr(self, key)}: give two fields")
 
+    seen: ClassVar[tuple] = ()  # it makes records of its own
+
     @property
     def branches(self) -> tuple[str, ...]:
         return self.examples, self.prompts
@@ -186,6 +192,10 @@ class PictureChoice:
     @property
     def branches(self) -> tuple[str, ...]:
         return self.examples, self.prompts
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        return (self.examples,)
 
     @property
     def fields(self) -> tuple[str, ...]:

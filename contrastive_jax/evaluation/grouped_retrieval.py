@@ -93,6 +93,10 @@ class GroupedRetrieval:
         return self.queries, self.frames
 
     @property
+    def seen(self) -> tuple[str, ...]:
+        return (self.frames,)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return tuple(filter(None, (self.label, self.group, self.names)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -51,6 +51,8 @@ class LengthBias:
             raise InputError(f"pairs={self.pairs}, far={self.far}: give 3 or more pairs, and 0 words or more")
         if self.score is not None and self.second is None:
             raise InputError(f"score={self.score!r}: it is of two texts; give second as well")
+
+    seen: ClassVar[tuple] = ()  # it makes records of its own
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -81,6 +81,11 @@ class Pairs:
         return self.queries, self.answers
 
     @property
+    def seen(self) -> tuple[str, ...]:
+        given = (self.queries, self.query_text), (self.answers, self.answer_text)
+        return tuple(branch for branch, text in given if text is None)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return tuple(filter(None, (self.query_text, self.answer_text, self.group)))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from contrastive_jax.data.records import Source
+from contrastive_jax.data.views.text import strings
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import column
 from contrastive_jax.evaluation.labelled import unit_rows
@@ -29,9 +30,14 @@ def called(source: Source, given: np.ndarray, classes: Sequence[Any], field: str
     of a list. given: the class of each record."""
     if field is None:
         return [str(name) for name in classes]
-    words = column(source, field)
-    found = [words[int(np.flatnonzero(given == name)[0])] for name in classes]
-    return [str(value if isinstance(value, str) or not len(value) else value[0]) for value in found]
+    words, found = column(source, field), []
+    for name in classes:
+        record = int(np.flatnonzero(given == name)[0])
+        word = next(filter(None, strings([words[record]])), None)
+        if word is None:
+            raise InputError(f"{source.name}, record {record}: {field!r} holds no text to call {name!r} by")
+        found.append(word)
+    return found
 
 
 def prompted(

@@ -11,6 +11,7 @@ import numpy as np
 
 from contrastive_jax.configuration import nearest
 from contrastive_jax.data.records import Source, comparable
+from contrastive_jax.data.views.text import strings
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.columns import column, labels, single, there
 from contrastive_jax.evaluation.nearest import search
@@ -151,7 +152,8 @@ class Spread:
 
     def __init__(self, source: Source, field: str):
         self.name, self.source, self.field = source.name, source, field
-        lists = [[v] if isinstance(v, str) else list(v) for v in column(source, field)]
+        # A text that is absent or empty is none: it would be the nearest to every other empty one.
+        lists = [list(filter(None, strings([value]))) for value in column(source, field)]
         self.texts = [text for texts in lists for text in texts]
         self.owner = np.repeat(np.arange(len(lists)), [len(texts) for texts in lists])
         if not self.texts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -62,6 +62,8 @@ class SectionRetrieval:
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise InputError(f"{key}={value}: give 1 or more")
+
+    seen: ClassVar[tuple] = ()  # it makes records of its own
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -46,6 +46,8 @@ class SentenceSimilarity:
     def __post_init__(self) -> None:
         for name in self.baselines:
             lexical.check_similarity(name)
+
+    seen: ClassVar[tuple] = ()  # it makes records of its own
 
     @property
     def branches(self) -> tuple[str, ...]:

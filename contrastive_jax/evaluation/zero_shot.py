@@ -48,6 +48,10 @@ class ZeroShot:
         return self.examples, self.prompts
 
     @property
+    def seen(self) -> tuple[str, ...]:
+        return (self.examples,)
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return (self.label,) if self.names is None else (self.label, self.names)
 

@@ -39,8 +39,8 @@ def test_a_disk_that_fails_for_a_moment(tmp_path, monkeypatch):
     monkeypatch.setattr(ranges.os, "pread", spoilt)
     assert source[2]["n"] == 2
     assert failing == [0]
-    failing[0] = 10**9
     source = open_source(listed(tmp_path), IMPATIENT)
+    failing[0] = 10**9
     with pytest.raises(StoreFault, match=r"list\.jsonl cannot be read \(Input/output error\)"):
         source[1]
 
