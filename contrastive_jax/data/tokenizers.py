@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 SPECIALS = ("[PAD]", "[UNK]", "[BOS]", "[EOS]")
 PAD, UNKNOWN, BEGIN, END = range(4)
 _BETWEEN_WORDS = r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+"
-_CACHED_STRINGS = 1 << 17
+KEPT_BYTES = 64 << 20  # of texts and their tokens, in each worker
+_ENTRY_BYTES = 320  # of a key, an array's head and a place in the table
 _FILE_BYTES = 1 << 28
 
 
@@ -160,6 +162,7 @@ class Tokenizer:
         self._vocabulary, self._specials = vocabulary, specials
         self.begin, self.end, self.padding = specials.begin, specials.end, specials.padding
         self._own: dict[tuple[str, int], np.ndarray] = {}
+        self._kept = 0
 
     def __reduce__(self) -> tuple:
         return Tokenizer, (self._vocabulary, self._specials)
@@ -186,23 +189,26 @@ class Tokenizer:
         """Writes `content`, at once or not at all."""
         write_atomically(Path(path), self.content().encode())
 
-    def encode(self, text: str, length: int) -> Int32[np.ndarray, " length"]:
+    def encode(self, text: str, length: int, keep: bool = True) -> Int32[np.ndarray, " length"]:
         """`begin` tokens `end`, padded, or with its tokens cut to fit.
 
         Args:
             text: any string.
             length: ids wanted, begin and end included.
+            keep: the text may come again, so that its tokens are worth keeping, as far as KEPT_BYTES reach.
         """
-        return self.framed(self.own(text, length), length)
+        return self.framed(self.own(text, length, keep), length)
 
-    def own(self, text: str, length: int) -> Int32[np.ndarray, " n"]:
+    def own(self, text: str, length: int, keep: bool = True) -> Int32[np.ndarray, " n"]:
         """The text's own tokens, as many of them as `encode` has room for; not to be written to."""
-        own = self._own.get((text, length))
+        own = self._own.get((text, length)) if keep else None
         if own is None:
             own = np.array(self._vocabulary.ids(text)[: self._room(length)], np.int32)
             own.setflags(write=False)
-            if len(self._own) < _CACHED_STRINGS:
+            size = _ENTRY_BYTES + sys.getsizeof(text) + own.nbytes
+            if keep and self._kept + size <= KEPT_BYTES:
                 self._own[text, length] = own
+                self._kept += size
         return own
 
     def framed(self, own: Sequence[int], length: int) -> Int32[np.ndarray, " length"]:

@@ -1,12 +1,15 @@
 import pickle
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from contrastive_jax.data import tokenizers
 from contrastive_jax.data.glyphs import Glyphs
 from contrastive_jax.data.tokenizers import KINDS, BytePairs, Tokenizer
+from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
 
 
@@ -95,3 +98,26 @@ def test_identifiers_are_their_words():
     plain, words = (BytePairs(vocabulary=300, identifiers=i).train(texts * 9) for i in (False, True))
     assert words.encode("readHTTPBody_now", 9).tolist() == words.encode("read http body now", 9).tolist()
     assert plain.encode("readHTTPBody_now", 30).tolist() != plain.encode("read http body now", 30).tolist()
+
+
+def test_tokens_are_kept_up_to_so_many_bytes_and_not_of_texts_that_are_drawn_anew(tokenizer, monkeypatch):
+    """Long documents are few in a bound of bytes; crops of them never come again."""
+    own = Tokenizer(tokenizer._vocabulary, tokenizer._specials)
+    monkeypatch.setattr(tokenizers, "KEPT_BYTES", 100_000)
+    documents = [f"LATIN SMALL LETTER {n} " * 300 for n in range(60)]
+    wanted = [tokenizer.encode(text, 64) for text in documents]
+    for _ in range(2):
+        for text, tokens in zip(documents, wanted):
+            assert np.array_equal(own.encode(text, 64), tokens)
+    assert 10 < len(own._own) < 20
+    held = sum(sys.getsizeof(text) + tokens.nbytes for (text, _), tokens in own._own.items())
+    assert held <= own._kept <= 100_000
+    own.encode("not kept", 64, keep=False)
+    assert ("not kept", 64) not in own._own
+    view, rng = Text(length=16, span=(0.2, 0.9)).bind(own), np.random.default_rng(0)
+    before = len(own._own)
+    for _ in range(30):
+        view({"text": "LATIN SMALL LETTER A WITH DOTS ABOVE AND BELOW"}, rng, True)
+    assert len(own._own) == before
+    view({"text": "LATIN SMALL LETTER A"}, rng, False)  # at evaluation it is whole
+    assert ("LATIN SMALL LETTER A", 16) in own._own

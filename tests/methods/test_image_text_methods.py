@@ -141,7 +141,7 @@ def test_negclips_captions_differ_in_the_order_of_two_tones():
 
 def test_one_language_is_drawn_at_training_and_the_first_is_read_else():
     class Letters:
-        def encode(self, text, length):
+        def encode(self, text, length, keep=True):
             return np.array([ord(text)] * length, np.int32)
 
     record, rng = {"a": "x", "b": "y", "c": "z"}, np.random.default_rng(0)

@@ -206,7 +206,13 @@ class Text(Drawing):
             text = _drawn(self.prompts, rng, train).replace("{}", text)
         if train and (self.deletion or self.repetition or self.masking):
             return tokenizer.framed(self._some_tokens(tokenizer, text, rng), self.length)
-        return tokenizer.encode(text, self.length)
+        return tokenizer.encode(text, self.length, not (train and self._drawn_anew))
+
+    @functools.cached_property
+    def _drawn_anew(self) -> bool:
+        """Whether hardly a text comes twice at training, so that nothing of it is worth keeping."""
+        words_too = self.stop_words or self.word_dropout or self.eda or self.swap or self.order
+        return bool(self.span != (1.0, 1.0) or words_too)
 
     def _bound(self) -> Tokenizer:
         if self._tokenizer is None:
@@ -252,7 +258,7 @@ class Text(Drawing):
         return " ".join(swapped(text.split(), self._kinds, rng))
 
     def _some_tokens(self, tokenizer: Tokenizer, text: str, rng: np.random.Generator) -> np.ndarray:
-        own = tokenizer.own(text, self.length)
+        own = tokenizer.own(text, self.length, not self._drawn_anew)
         if self.deletion:
             own = tokens.thinned(own, self.deletion, rng)
         if self.repetition:

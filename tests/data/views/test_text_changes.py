@@ -123,7 +123,7 @@ def test_which_token_masks(tmp_path):
 
 
 class Words:
-    def encode(self, text, length):
+    def encode(self, text, length, keep=True):
         return text
 
 
