@@ -15,6 +15,7 @@ import numpy as np
 
 from contrastive_jax.data import files
 from contrastive_jax.data.faults import RETRY_SECONDS, as_os_error
+from contrastive_jax.data.parquet_schema import in_microseconds
 from contrastive_jax.data.ranges import Ranges
 from contrastive_jax.errors import InputError
 
@@ -187,9 +188,11 @@ def _bytes_in(array: pa.Array) -> int:
 
 
 def one(column: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """A column in one piece, where that is to be had."""
+    """A column in one piece, where that is to be had, with times as fine as Python's."""
     import pyarrow as pa
 
+    if (kind := in_microseconds(column.type)) != column.type:
+        column = column.cast(kind, safe=False)
     if column.num_chunks == 1:
         return column.chunk(0)
     if pa.types.is_dictionary(column.type) or pa.types.is_nested(column.type):

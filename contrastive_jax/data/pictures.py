@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import logging
 import warnings
 from typing import Any, NamedTuple
 
@@ -42,6 +44,8 @@ PICTURES = frozenset(
 """Endings of pictures: those that Pillow gives the formats read here, but for some that mean something else
 as often, such as ``.rgb``."""
 
+_DARK = 4096  # of 65536: less than 16 of 256
+_log = logging.getLogger(__name__)
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -115,8 +119,21 @@ def eight_bits(image: Image.Image) -> Image.Image:
         raise BrokenRecord("the picture's numbers are floats; give 8 or 16 bits")
     if image.mode not in _SIXTEEN_BITS:
         return image
+    numbers = np.clip(np.asarray(image), 0, 65535)
+    if numbers.size and 0 < numbers.max() < _DARK:
+        _tell_dark()
     # Pillow's own conversion cuts at 255.
-    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8))
+    return Image.fromarray((numbers >> 8).astype(np.uint8))
+
+
+@functools.cache
+def _tell_dark() -> None:
+    """One warning a process: 12 bits in numbers of 16 are common, and no file says so."""
+    _log.warning(
+        "a grey picture of 16 bits has no number over %d of 65535 and is seen nearly black: if it has fewer bits, "
+        "stretch its numbers to 16",
+        _DARK - 1,
+    )
 
 
 def as_array(value: bytes | np.ndarray, side: int) -> np.ndarray:
@@ -150,6 +167,7 @@ def _loaded_small(image: Image.Image) -> Look:
     seen = Look(image.width, image.height, image.format or "?", image.mode)
     image.draft(None, (1, 1))  # JPEG: an eighth a side, yet all of the file is read
     image.load()
+    eight_bits(image)  # raises for what training cannot take
     return seen
 
 
@@ -157,6 +175,7 @@ def _shrunk(image: Image.Image, content: bytes, pixels: int) -> bytes:
     kind, icc = image.format, image.info.get("icc_profile")
     if min(image.size) <= pixels:
         image.load()
+        eight_bits(image)
         return content
     image.draft(None, (2 * pixels, 2 * pixels))
     upright = eight_bits(ImageOps.exif_transpose(image))

@@ -1,3 +1,4 @@
+import datetime
 import json
 import multiprocessing
 import os
@@ -206,3 +207,62 @@ def test_real_sets(data_folder):
     assert len(Parquet(f"{data_folder}/omniglot/{{background,evaluation}}.parquet")) == 32_460
     with pytest.raises(InputError, match="all files need one schema"):
         Parquet(f"{data_folder}/sts")
+
+
+def test_times_finer_than_pythons_break_no_record(tmp_path):
+    """Those that nobody reads least of all; the rest of a nanosecond is cut off."""
+    at = pa.array([1704067200123456789, None], pa.timestamp("ns"))
+    nested = pa.array([[{"at": 1001}], []], pa.list_(pa.struct([("at", pa.duration("ns"))])))
+    table = pa.table(
+        {"text": ["a", "b"], "at": at, "nested": nested, "of_day": pa.array([1999, 0], pa.time64("ns"))}
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    source = Parquet(str(tmp_path / "a.parquet"))
+    assert source[0]["text"] == "a"
+    assert source[0]["at"] == datetime.datetime(2024, 1, 1, 0, 0, 0, 123456)
+    assert source[0]["nested"] == [{"at": datetime.timedelta(microseconds=1)}]
+    assert source[0]["of_day"] == datetime.time(0, 0, 0, 1)
+    assert list(source.column("at")) == [source[0]["at"], None]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (pa.list_(pa.string()), pa.large_list(pa.large_string())),
+        (pa.string(), pa.null()),
+        (
+            pa.struct([("a", pa.string()), ("b", pa.null())]),
+            pa.struct([("a", pa.large_string()), ("b", pa.int64())]),
+        ),
+        (pa.list_(pa.dictionary(pa.int8(), pa.string())), pa.list_(pa.string())),
+    ],
+)
+def test_columns_of_one_meaning_are_of_one_schema(tmp_path, one, other):
+    for name, kind in (("a", one), ("b", other)):
+        pq.write_table(
+            pa.table({"x": pa.array([None, None], kind), "n": [0, 1]}), tmp_path / f"{name}.parquet"
+        )
+    assert len(Parquet(str(tmp_path))) == 4
+
+
+def test_columns_of_two_meanings_are_refused(tmp_path):
+    for name, kind in (("a", pa.list_(pa.string())), ("b", pa.list_(pa.int64()))):
+        pq.write_table(pa.table({"x": pa.array([None], kind)}), tmp_path / f"{name}.parquet")
+    with pytest.raises(InputError, match=r"column 'x' is list<item: int64>.*list<item: string>"):
+        Parquet(str(tmp_path))
+
+
+def test_a_class_has_its_name_beside_a_list_of_objects(tmp_path):
+    """As `datasets` of old noted a list: in brackets; and whatever else a feature may be."""
+    label = {"names": ["cat", "dog"], "_type": "ClassLabel"}
+    features = {
+        "captions": [{"lang": {"dtype": "string"}}],
+        "odd": None,
+        "worse": "x",
+        "bad": {"_type": "ClassLabel"},
+    }
+    noted = json.dumps({"info": {"features": {**features, "label": label}}})
+    table = pa.table({"label": [1, 0], "captions": [[{"lang": "en"}], []]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": noted}), tmp_path / "a.parquet")
+    source = Parquet(str(tmp_path / "a.parquet"))
+    assert [source[n]["label_name"] for n in range(2)] == ["dog", "cat"]

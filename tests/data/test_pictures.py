@@ -110,3 +110,25 @@ def test_formats_of_other_trades_are_no_pictures(kind):
     starts = {"FITS": b"SIMPLE  =", "WMF": b"\xd7\xcd\xc6\x9a\0\0", "GRIB": b"GRIB\0\0\0\1"}
     with pytest.raises(BrokenRecord, match="no format that is read"):
         look(starts[kind].ljust(3000, b"\0" if kind != "FITS" else b" "))
+
+
+@pytest.mark.parametrize(
+    "use", [pictures.look, lambda content: pictures.shrink(content, 8), lambda c: pictures.shrink(c, 99)]
+)
+def test_what_training_refuses_is_refused_by_all_that_look(use):
+    content = io.BytesIO()
+    Image.fromarray(np.ones((16, 16), np.float32)).save(content, "TIFF")
+    with pytest.raises(BrokenRecord, match="numbers are floats"):
+        use(content.getvalue())
+
+
+@pytest.mark.parametrize(("factor", "told"), [(16, 1), (257, 0)])
+def test_twelve_bits_in_sixteen_are_told_once(caplog, factor, told):
+    pictures._tell_dark.cache_clear()
+    content = io.BytesIO()
+    grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * factor
+    Image.fromarray(grey).save(content, "TIFF")
+    for _ in range(3):
+        pictures.look(content.getvalue())
+    said = [record.getMessage() for record in caplog.records]
+    assert len([words for words in said if "no number over 4095" in words]) == told
