@@ -130,8 +130,8 @@ def eight_bits(image: Image.Image) -> Image.Image:
 def _tell_dark() -> None:
     """One warning a process: 12 bits in numbers of 16 are common, and no file says so."""
     _log.warning(
-        "a grey picture of 16 bits has no number over %d of 65535 and is seen nearly black: if it has fewer bits, "
-        "stretch its numbers to 16",
+        "a grey picture of 16 bits has no number over %d of 65535 and is seen nearly black: if it has fewer "
+        "bits, stretch its numbers to 16",
         _DARK - 1,
     )
 

@@ -222,7 +222,7 @@ def test_times_finer_than_pythons_break_no_record(tmp_path):
     assert source[0]["at"] == datetime.datetime(2024, 1, 1, 0, 0, 0, 123456)
     assert source[0]["nested"] == [{"at": datetime.timedelta(microseconds=1)}]
     assert source[0]["of_day"] == datetime.time(0, 0, 0, 1)
-    assert list(source.column("at")) == [source[0]["at"], None]
+    assert source.column("at")[0] == source[0]["at"]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from contrastive_jax.data.pictures import as_array, is_picture, look, shrink
+from contrastive_jax.data.pictures import _tell_dark, as_array, is_picture, look, shrink
 from contrastive_jax.data.records import BrokenRecord
 from contrastive_jax.data.views import Photo
 
@@ -112,9 +112,7 @@ def test_formats_of_other_trades_are_no_pictures(kind):
         look(starts[kind].ljust(3000, b"\0" if kind != "FITS" else b" "))
 
 
-@pytest.mark.parametrize(
-    "use", [pictures.look, lambda content: pictures.shrink(content, 8), lambda c: pictures.shrink(c, 99)]
-)
+@pytest.mark.parametrize("use", [look, lambda content: shrink(content, 8), lambda c: shrink(c, 99)])
 def test_what_training_refuses_is_refused_by_all_that_look(use):
     content = io.BytesIO()
     Image.fromarray(np.ones((16, 16), np.float32)).save(content, "TIFF")
@@ -124,11 +122,11 @@ def test_what_training_refuses_is_refused_by_all_that_look(use):
 
 @pytest.mark.parametrize(("factor", "told"), [(16, 1), (257, 0)])
 def test_twelve_bits_in_sixteen_are_told_once(caplog, factor, told):
-    pictures._tell_dark.cache_clear()
+    _tell_dark.cache_clear()
     content = io.BytesIO()
     grey = np.arange(256, dtype=np.uint16).reshape(16, 16) * factor
     Image.fromarray(grey).save(content, "TIFF")
     for _ in range(3):
-        pictures.look(content.getvalue())
+        look(content.getvalue())
     said = [record.getMessage() for record in caplog.records]
     assert len([words for words in said if "no number over 4095" in words]) == told
