@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PARITY ?= .venv-parity
 WORKDIR ?= runs/glyphs
 
-.PHONY: help setup train test test-all test-fast parity methods lint format clean
+.PHONY: help setup train test test-all test-fast parity fuzz methods lint format clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -41,6 +41,9 @@ $(PARITY)/ready: pyproject.toml parity/requirements.txt
 parity: $(PARITY)/ready ## other libraries beside ours, both ways, in an environment of its own with PyTorch
 	PYTHONPATH=parity $(PARITY)/bin/python -m pytest -p beside_torch -c parity/pytest.ini parity
 	PYTHONPATH=parity $(PARITY)/bin/python -m pytest -p beside_torch -n 0 tests/evaluation/test_mteb_model.py
+
+fuzz: setup ## damage files, configs and command lines for MINUTES=5, from SEED=0; each must end in one line
+	$(BIN)/python tests/fuzz/run.py --seed $(or $(SEED),0) --minutes $(or $(MINUTES),5)
 
 methods: setup ## every published method beside its ablation, hours; METHODS="simclr byol" for some of them
 	$(BIN)/python checks/methods.py $(METHODS)

@@ -33,6 +33,7 @@ _LESS_MEMORY = (
     "lower batch_size, microbatch or --batch, take mode=out_of_core or a smaller model "
     "(`contrastive-jax plan` says what fits)"
 )
+_LETTERS = 1800  # of a refusal
 _WITH_OVERRIDES = ("train", "plan", "bench step", "bench input")
 _OF_A_RUN = ("eval", "embed", "search", "export", "data mine")
 
@@ -115,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _tell(error: Exception | str) -> None:
-    print("contrastive-jax:", printable(" ".join(str(error).splitlines())), file=sys.stderr)
+    text = printable(" ".join(str(error).splitlines()))
+    if len(text) > _LETTERS:  # what data hold may be of any length
+        text = f"{text[: _LETTERS // 2]} ... {text[-_LETTERS // 2 :]}"
+    print("contrastive-jax:", text, file=sys.stderr)
 
 
 def _handler() -> logging.Handler:
