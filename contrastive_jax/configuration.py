@@ -244,7 +244,7 @@ def _fields(config: Mapping, schema: Any, where: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     constructor, place = schema, f"config.{where}" if where else "config"
     if isinstance(schema, Kind):
-        if config.get("kind") not in schema.table:
+        if not isinstance(config.get("kind"), str) or config["kind"] not in schema.table:
             raise InputError(
                 f"{place}.kind={config.get('kind')!r}: {nearest(str(config.get('kind')), schema.table)}"
             )

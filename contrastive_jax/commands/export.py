@@ -104,11 +104,12 @@ def _vocabulary(path: Path | StorePath, views: dict[str, Any]) -> Vocabulary | N
 
 def _card(trained: Trained) -> dict[str, Any]:
     """What the model card says: the run's config, and the metrics of its end if this is its last step."""
-    config = json.loads((trained.path / "config.json").read_bytes())
+    from contrastive_jax.training.trained import stored_config
+    from contrastive_jax.training.workdir import finished
+
+    config = stored_config(trained.path).to_dict()
     found = {"step": trained.step, "data": config["data"]["source"], "config": config}
-    result = trained.path / "result.json"
-    if result.is_file():
-        metrics = json.loads(result.read_bytes())
-        if metrics.get("step") == trained.step:
-            found["metrics"] = {name: value for name, value in metrics.items() if name != "step"}
+    metrics = finished(trained.path) or {}
+    if metrics.get("step") == trained.step:
+        found["metrics"] = {name: value for name, value in metrics.items() if name != "step"}
     return found

@@ -200,10 +200,10 @@ def _completed(stored: dict) -> dict:
 
     if isinstance(stored.get("data"), dict):
         stored = stored | {"data": {"order": ORDERS[0]} | stored["data"]}
-    config = ConfigDict(stored)
     try:
+        config = ConfigDict(stored)
         complete(config, Config)
-    except InputError:
+    except ValueError:  # what it says of a name with a dot, and what is wrong with the config
         return stored
     return config.to_dict()
 

@@ -101,8 +101,11 @@ def as_json(parts: Sequence[Contents]) -> list[dict[str, Any]]:
 
 
 def from_json(parts: Iterable[Mapping[str, Any]]) -> list[Contents]:
-    """What `as_json` was given."""
-    return [Contents(**part) for part in parts]
+    """What `as_json` was given; InputError for what it has not written."""
+    try:
+        return [Contents(**part) for part in parts]
+    except TypeError as error:
+        raise InputError(f"what was noted of the data cannot be read ({error})") from error
 
 
 def difference(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.training import lora
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import MANIFEST
+from contrastive_jax.training.stored_json import parsed
 from contrastive_jax.training.stores.paths import StorePath, content, place
 from contrastive_jax.training.structure import named_leaves, part_of
 
@@ -169,10 +169,9 @@ class Library:
 
 def config_of(path: Path | StorePath) -> dict[str, Any]:
     """The config of a work directory as it is stored."""
+    file = path / "config.json"
     try:
-        stored = json.loads(content(path / "config.json"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}/config.json cannot be read ({error})") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"{path}/config.json holds no JSON object")
-    return stored
+        found = content(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error})") from error
+    return parsed(found, str(file), "give the folder of a run")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -20,12 +19,14 @@ from contrastive_jax.training.manifest import (
     verify_manifest,
     write_manifest,
 )
+from contrastive_jax.training.stored_json import parsed
 from contrastive_jax.training.stores.paths import content
 from contrastive_jax.training.workdir import sync_folder
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+_METADATA = {"format": int, "step": int, "tree": dict, "extra": dict}
 STEP = r"0|[1-9][0-9]*"
 _LEFTOVER = re.compile(r"\.\d+\.(partial|removed)")
 
@@ -154,7 +155,7 @@ class StoredSteps:
             problem = str(error)
         if problems := [found for found in self.group.gather(problem) if found]:
             raise DamagedCheckpoint(problems[0])
-        metadata = json.loads(content(folder / "metadata.json"))
+        metadata = _described(content(folder / "metadata.json"))
         if metadata["format"] > FORMAT:
             raise InputError(
                 f"{folder} has checkpoint format {metadata['format']} and this version reads up to {FORMAT}: "
@@ -177,3 +178,17 @@ class StoredSteps:
         if put_aside:
             for step in found.damaged:
                 self.hide(step, "damaged")
+
+
+def _described(content: bytes) -> dict[str, Any]:
+    """What metadata.json says; DamagedCheckpoint where it is not what is written there."""
+    try:
+        found = parsed(content, "metadata.json", "it is damaged", _METADATA)
+    except InputError as error:
+        raise DamagedCheckpoint(str(error)) from error
+    for name, leaf in found["tree"].items():
+        shape = leaf.get("shape") if isinstance(leaf, dict) else None
+        sizes = isinstance(shape, list) and all(isinstance(n, int) and 0 <= n < 2**48 for n in shape)
+        if not sizes or not isinstance(leaf.get("dtype"), str):
+            raise DamagedCheckpoint(f"metadata.json has no shape and type of {name[:80]}")
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.evaluations import bind_tokenizer
 from contrastive_jax.training.experiment import Config, Experiment
 from contrastive_jax.training.manifest import CheckpointError
+from contrastive_jax.training.stored_json import parsed
 from contrastive_jax.training.stores.paths import StorePath, content, place
 
 if TYPE_CHECKING:
@@ -93,10 +93,12 @@ def restore(path: Path | StorePath, experiment: Experiment, step: int | None = N
 def stored_config(path: Path | StorePath) -> ConfigDict:
     """The config in a work directory, as it is there; InputError where there is none."""
     try:
-        stored = json.loads(content(path / "config.json"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
+        found = content(path / "config.json")
+    except OSError as error:
+        reason = error.strerror or error
         raise InputError(f"--workdir {path}: no run there (config.json cannot be read: {reason})") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"--workdir {path}: no run there (config.json holds no JSON object)")
-    return ConfigDict(stored)
+    stored = parsed(found, f"--workdir {path}: config.json", "there is no run there")
+    try:
+        return ConfigDict(stored)
+    except ValueError as error:  # a name with a dot
+        raise InputError(f"--workdir {path}: config.json is no run's ({error})") from error

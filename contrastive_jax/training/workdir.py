@@ -6,7 +6,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -15,6 +15,7 @@ from contrastive_jax.errors import CommandError, InputError, kind_of
 from contrastive_jax.locking import locked
 from contrastive_jax.training import unbegun
 from contrastive_jax.training.differences import asked, differences, flatten, free
+from contrastive_jax.training.stored_json import FIGURES, parsed
 from contrastive_jax.training.stores.lock import StoreLock
 from contrastive_jax.training.stores.paths import StorePath, content, place
 from contrastive_jax.written import encodable
@@ -69,7 +70,9 @@ def finished(path: str | os.PathLike[str] | StorePath) -> dict[str, Any] | None:
     Raises:
       InputError: `result.json` is there and cannot be read.
     """
-    return _read_json(place(path) / "result.json", "delete it and run the same command again")
+    return _read_json(
+        place(path) / "result.json", "delete it and run the same command again", FIGURES, flat=True
+    )
 
 
 def stored_config(path: str | os.PathLike[str] | StorePath) -> dict[str, Any]:
@@ -180,18 +183,16 @@ def _lock(path: Path | StorePath) -> IO[bytes] | StoreLock:
     return locked(path / ".lock", f"--workdir {path}")
 
 
-def _read_json(file: Path | StorePath, advice: str) -> dict[str, Any] | None:
+def _read_json(
+    file: Path | StorePath, advice: str, schema: Mapping[str, type] | None = None, flat: bool = False
+) -> dict[str, Any] | None:
     try:
-        stored = json.loads(content(file))
+        found = content(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise kind_of(error)(f"{file} cannot be read ({error}): {advice}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read ({error}): {advice}") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"{file} holds no JSON object: {advice}")
-    return stored
+    return parsed(found, str(file), advice, schema, flat)
 
 
 def _settle(

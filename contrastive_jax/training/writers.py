@@ -20,7 +20,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.training.stored_json import FIGURES, parsed
 from contrastive_jax.training.workdir import replace_file
 from contrastive_jax.written import encodable
 
@@ -87,14 +87,8 @@ class MetricsFile:
         content = self.path.read_bytes() if self.path.exists() else b""
         lines = []
         for number, text in enumerate(content.split(b"\n")[:-1], 1):
-            try:
-                line = json.loads(text)
-                int(line["step"])
-            except (ValueError, KeyError, TypeError):
-                raise InputError(
-                    f"{self.path}, line {number} is no line of metrics: repair or move the file"
-                ) from None
-            lines.append(line)
+            where = f"{self.path}, line {number}"
+            lines.append(parsed(text, where, "repair or move the file", FIGURES, flat=True))
         return lines
 
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:

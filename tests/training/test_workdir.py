@@ -92,13 +92,13 @@ def test_what_may_differ_is_noted_and_kept(tmp_path, caplog):
 
 def test_more_steps_need_extend_and_fewer_are_refused(tmp_path):
     begin(tmp_path)
-    write_json(tmp_path / "result.json", {"loss": 1.5})
-    assert finished(tmp_path) == {"loss": 1.5}
+    write_json(tmp_path / "result.json", {"step": 10, "loss": 1.5})
+    assert finished(tmp_path) == {"step": 10, "loss": 1.5}
     with pytest.raises(InputError, match="--extend"):
         open_workdir(tmp_path, changed(steps=20))
     with pytest.raises(InputError, match="steps: 10, not 5"):
         open_workdir(tmp_path, changed(steps=5), extend=True)
-    assert finished(tmp_path) == {"loss": 1.5}
+    assert finished(tmp_path) == {"step": 10, "loss": 1.5}
     open_workdir(tmp_path, changed(steps=20), extend=True).close()
     assert stored(tmp_path)["steps"] == 20
     assert finished(tmp_path) is None
@@ -239,7 +239,7 @@ def test_figures_of_before_are_no_answer_to_another_question(tmp_path, change):
         "checkpoint": {"best": None, "lowest": False, "every": 3},
     }
     begin(tmp_path, asked)
-    write_json(tmp_path / "result.json", {"loss": 1.5})
+    write_json(tmp_path / "result.json", {"step": 10, "loss": 1.5})
 
     def other(**values):
         config = json.loads(json.dumps(asked))
@@ -249,12 +249,12 @@ def test_figures_of_before_are_no_answer_to_another_question(tmp_path, change):
         return config
 
     open_workdir(tmp_path, other(checkpoint__every=4)).close()
-    assert finished(tmp_path) == {"loss": 1.5}
+    assert finished(tmp_path) == {"step": 10, "loss": 1.5}
     open_workdir(tmp_path, other(**change)).close()
     assert finished(tmp_path) is None
-    write_json(tmp_path / "result.json", {"loss": 2.5})
+    write_json(tmp_path / "result.json", {"step": 10, "loss": 2.5})
     shutil.rmtree(tmp_path / "checkpoints")
     with pytest.raises(InputError, match="has ended and has no checkpoint left"):
         open_workdir(tmp_path, asked)
-    assert finished(tmp_path) == {"loss": 2.5}
+    assert finished(tmp_path) == {"step": 10, "loss": 2.5}
     assert stored(tmp_path) == other(**change)
