@@ -17,6 +17,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _evaluate(options) -> dict:
     from contrastive_jax.configuration import nearest
+    from contrastive_jax.training.comparisons import check_evaluator_widths
     from contrastive_jax.training.evaluations import evaluate
     from contrastive_jax.training.stores.paths import place
     from contrastive_jax.training.trained import open_experiment, restore
@@ -29,7 +30,8 @@ def _evaluate(options) -> dict:
             raise InputError(f"--evaluator {name}: unknown; {nearest(name, evaluators)}")
     if not evaluators:
         raise InputError(f"--workdir {path}: its config has no evaluators")
-    trained = restore(path, experiment, options.step)
     names = options.evaluator and tuple(options.evaluator)
+    check_evaluator_widths({name: evaluators[name] for name in names or evaluators}, experiment.graph)
+    trained = restore(path, experiment, options.step)
     figures = evaluate(experiment, trained.views, trained.params, names=names)
     return {"workdir": str(path), "step": trained.step, **figures}

@@ -96,6 +96,11 @@ class AlignmentUniformity(PlainLoss):
     def branches(self) -> tuple[str, ...]:
         return self.a, self.b
 
+    @property
+    def needs_others(self) -> bool:
+        """Only for uniformity."""
+        return self.uniformity > 0
+
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         return tuple(Matrix(batch_size, batch_size, name) for name in self.branches)
 

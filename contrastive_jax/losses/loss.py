@@ -34,6 +34,14 @@ class ConfiguredLoss(Protocol):
         group is compared with the memories as well."""
 
     @property
+    def grouped(self) -> tuple[str, ...]:
+        """The branches that may give several embeddings an example."""
+
+    @property
+    def one_kind(self) -> str | None:
+        """The batch field whose equal values are told from nothing, where it is one field; None for none."""
+
+    @property
     def needs_others(self) -> bool:
         """Whether the others of its batch are all that an example is told apart from."""
 

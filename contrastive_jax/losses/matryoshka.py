@@ -66,6 +66,15 @@ class Matryoshka(PlainLoss):
         return ()
 
     @property
+    def grouped(self) -> tuple[str, ...]:
+        return self.loss.grouped
+
+    @property
+    def one_kind(self) -> str | None:
+        """That of the loss, None where it has none."""
+        return self.loss.one_kind
+
+    @property
     def needs_others(self) -> bool:
         """Whether the loss does."""
         return self.loss.needs_others

@@ -51,6 +51,10 @@ class NTXent(ViewsLoss):
         if len(self.views) != 2:
             raise InputError(f"views={self.views}: name two branches")
 
+    @property
+    def grouped(self) -> tuple[str, ...]:
+        return ()
+
     def at_chance(self, batch_size: int, sizes: Mapping[str, int] = {}) -> float | None:
         """The logarithm of how many others a view is told from."""
         return math.log(max(self.matrices(batch_size, sizes)[0].columns - 1, 1))

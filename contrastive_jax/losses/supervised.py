@@ -75,6 +75,10 @@ class SupervisedContrastive(ViewsLoss):
     fewest: ClassVar[int] = 1
 
     @property
+    def one_kind(self) -> str:
+        return self.labels
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return (self.labels,)
 

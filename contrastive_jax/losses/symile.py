@@ -184,6 +184,10 @@ class Symile(ViewsLoss):
         if self.negatives == "all" and len(self.views) > 3:
             raise InputError(f"negatives=all takes 2 or 3 views, not {len(self.views)}: use permute")
 
+    @property
+    def grouped(self) -> tuple[str, ...]:
+        return ()
+
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:
         """A matrix an anchor; with "all", one matrix serves all anchors, with all products of the others."""
         if self.negatives == "permute":

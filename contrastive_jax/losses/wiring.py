@@ -69,6 +69,16 @@ class PlainLoss:
         return tuple(others), tuple(guide)
 
     @property
+    def grouped(self) -> tuple[str, ...]:
+        """The branches that may give several embeddings an example."""
+        return several(self.negatives)
+
+    @property
+    def one_kind(self) -> str | None:
+        """The batch field whose equal values are positives of each other; None for examples alone."""
+        return None
+
+    @property
     def needs_others(self) -> bool:
         """Whether the other examples of a batch are all that an example is told apart from."""
         return not (self.memories or self.negatives)
@@ -138,6 +148,11 @@ class PlainPairLoss(PlainLoss):
         return self.rows, self.columns
 
     @property
+    def one_kind(self) -> str | None:
+        kinds = set(several(self.positives))
+        return kinds.pop() if len(kinds) == 1 else None
+
+    @property
     def fields(self) -> tuple[str, ...]:
         return (*several(self.positives), *several(self.ignore))
 
@@ -179,6 +194,10 @@ class PlainViewsLoss(PlainLoss):
 
     @property
     def branches(self) -> tuple[str, ...]:
+        return tuple(self.views)
+
+    @property
+    def grouped(self) -> tuple[str, ...]:
         return tuple(self.views)
 
     def matrices(self, batch_size: int, sizes: Mapping[str, int] = {}) -> tuple[Matrix, ...]:

@@ -13,7 +13,8 @@ from contrastive_jax.data.records import Source
 from contrastive_jax.data.selection import fields_of, no_field
 from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.errors import InputError
-from contrastive_jax.evaluation.embedding import staged_width
+from contrastive_jax.evaluation.embedding import staged
+from contrastive_jax.training.comparisons import check_compared
 from contrastive_jax.training.save_interval import SaveInterval
 
 if TYPE_CHECKING:
@@ -113,16 +114,6 @@ def check_division(config: Config, shards: int) -> None:
         )
 
 
-def check_negatives(config: Config) -> None:
-    """Every loss finds something to tell an example apart from; elsewhere it would be 0 and teach nothing."""
-    for name, loss in config.losses.items():
-        if config.batch_size == 1 and loss.needs_others:
-            raise InputError(
-                f"config.batch_size=1 leaves config.losses.{name} nothing to tell an example from: give 2 "
-                "or more"
-            )
-
-
 def check_wiring(experiment: Experiment) -> None:
     """Losses, evaluators and text views name what is there."""
     graph, config = experiment.graph, experiment.config
@@ -180,24 +171,11 @@ def check_loss(where: str, loss: Any, graph: Graph) -> None:
         raise InputError(
             f"{where}: branch {mixing!r} mixes nothing; set config.branches.{mixing}.mix to a view"
         )
-    for number, group in enumerate(loss.compared):
-        filled = [graph.memory[memory].branch for memory in loss.memories] if number == 0 else []
-        check_widths(where, {name: graph.width(name) for name in (*group, *filled)})
+    check_compared(where, loss, graph)
     for branch in loss.branches if loss.widths else ():
         if (width := graph.width(branch)) < loss.widths:
             raise InputError(
                 f"{where}.dims: {loss.widths} is beyond branch {branch!r}, which has {width} numbers"
-            )
-
-
-def check_widths(where: str, widths: Mapping[str, int]) -> None:
-    """Embeddings that are compared are as wide as each other; widths: of branches by their names."""
-    first = next(iter(widths), "")
-    for name, width in widths.items():
-        if width != widths[first]:
-            raise InputError(
-                f"{where} compares branch {first!r}, which has {widths[first]} numbers, with {name!r}, which "
-                f"has {width}: bring both to one width, by a head such as linear, features={widths[first]}"
             )
 
 
@@ -246,14 +224,14 @@ def _reading(config: Config, texts: set[str]) -> list[tuple[str, Any]]:
 
 
 def check_evaluators(evaluators: Mapping[str, Any], graph: Graph, source: str | None) -> None:
-    """Evaluators name branches, or stages of branches, that are there and of one width, and have a source."""
+    """Evaluators name branches, or stages of branches, that are there, and have a source."""
     for name, evaluator in evaluators.items():
         where = f"config.evaluation.evaluators.{name}"
         try:
-            widths = {branch: staged_width(graph, branch) for branch in evaluator.branches}
+            for branch in evaluator.branches:
+                staged(graph, branch)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
-        check_widths(where, widths)
         if source is None and None in evaluator.sources:
             raise InputError(f"{where}.source is None, and so is config.evaluation.source: set one of them")
 

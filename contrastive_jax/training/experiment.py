@@ -28,13 +28,13 @@ from contrastive_jax.training.checks import (
     check_division,
     check_fields,
     check_memory,
-    check_negatives,
     check_numbers,
     check_queues,
     check_schedule,
     check_wiring,
     view_fields,
 )
+from contrastive_jax.training.comparisons import check_batch_norms, check_evaluator_widths, check_negatives
 from contrastive_jax.training.microbatch import Cut
 from contrastive_jax.training.out_of_core import OutOfCore
 from contrastive_jax.training.schema import Config
@@ -64,7 +64,9 @@ class Experiment:
         self.losses: Mapping[str, Any] = config.losses
         check_wiring(self)
         if training:
+            check_evaluator_widths(config.evaluation.evaluators if config.evaluation else {}, self.graph)
             check_negatives(config)
+            check_batch_norms(config, self.graph)
             check_division(config, batch_shards(self.mesh))
             check_memory(config, self.graph, batch_shards(self.mesh))
         self.axes = {

@@ -123,6 +123,19 @@ def test_eval_of_what_is_not_there_or_damaged(in_process, trained):
     refused(in_process("eval", "--workdir", workdir), "no checkpoint yet; train first")
 
 
+def test_an_evaluator_of_two_widths_costs_its_own_figures_alone(in_process, trained):
+    """As in runs that went on to their evaluation with it: what else there is to do with them goes on."""
+    config = json.loads((trained / "config.json").read_text())
+    config["evaluation"]["evaluators"]["geometry"]["rows"] = "image@8"
+    (trained / "config.json").write_text(json.dumps(config))
+    asked = "eval", "--workdir", str(trained), "--evaluator"
+    words = "evaluators.geometry compares branch 'image@8', which has 8", "with 'text', which has 32"
+    refused(in_process(*asked, "geometry"), *words)
+    code, out, err = in_process(*asked, "retrieval", "--json")
+    assert code == 0, err
+    assert "geometry/alignment" not in json.loads(out)
+
+
 @pytest.mark.parametrize("file", ["config.json", "result.json"])
 def test_damaged_files_of_a_run(in_process, trained, file):
     (trained / file).write_text('{"steps": ')

@@ -6,8 +6,10 @@ import pytest
 from small import of_file
 
 from contrastive_jax import evaluation, losses
+from contrastive_jax.data.samplers import Identities
 from contrastive_jax.errors import InputError
-from contrastive_jax.training.checks import check_evaluators, check_loss, check_negatives
+from contrastive_jax.training.checks import check_loss
+from contrastive_jax.training.comparisons import check_batch_norms, check_evaluator_widths, check_negatives
 
 PAIR = dict(rows="a", columns="b")
 VIEWS = dict(views=("a", "b"))
@@ -126,6 +128,32 @@ def test_a_batch_of_one_is_refused_where_it_teaches_nothing(kind):
                 check_negatives(config)
 
 
+@pytest.mark.parametrize("kind", ["supervised", "softmax"])
+def test_batches_of_one_identity_are_refused_where_labels_are_identities(kind):
+    run = of_file("graph_config.py:queue=False", batch_size=8)
+    data = dataclasses.replace(run.config.data, sampler=Identities("label", members=8))
+    settings = VIEWS | dict(labels="label") if kind == "supervised" else PAIR | dict(positives="label")
+    made = losses.KINDS[kind](**settings)
+    for loss in (made, losses.KINDS["matryoshka"](dims=(4,), loss=made)):
+        config = dataclasses.replace(run.config, data=data, losses={"x": loss})
+        with pytest.raises(InputError, match=r"members=8 makes batches of one label, .*batch_size=16"):
+            check_negatives(config)
+        check_negatives(dataclasses.replace(config, batch_size=16))
+    others = {"x": losses.KINDS["nt_xent"](**VIEWS)}
+    check_negatives(dataclasses.replace(run.config, data=data, losses=others))
+
+
+def test_a_batch_of_one_is_refused_where_a_head_norms_by_the_batch():
+    run = of_file("graph_config.py:queue=False,crops=2", batch_size=2)
+    config = dataclasses.replace(run.config, batch_size=1)
+    with pytest.raises(InputError, match=r"config.batch_size=1: config.heads.projector.norm=batch"):
+        check_batch_norms(config, run.graph)
+    check_batch_norms(run.config, run.graph)
+    own = dict(branches={"k": run.graph.branches["k"]}, heads={"projector": run.graph.heads["projector"]})
+    crops = dataclasses.replace(run.graph, **own, teachers={})  # two of a record are not alone
+    check_batch_norms(config, crops)
+
+
 def test_every_evaluator_is_here():
     assert EVALUATORS.keys() | ONE_BRANCH == evaluation.KINDS.keys()
 
@@ -133,7 +161,7 @@ def test_every_evaluator_is_here():
 @pytest.mark.parametrize("kind", EVALUATORS)
 def test_an_evaluator_of_two_widths_is_refused_by_both(graph, kind):
     def check(settings):
-        check_evaluators({"x": evaluation.KINDS[kind](**settings)}, graph, "digits")
+        check_evaluator_widths({"x": evaluation.KINDS[kind](**settings)}, graph)
 
     settings = EVALUATORS[kind]
     check(settings)
