@@ -149,7 +149,7 @@ def family_of(weights: Weights) -> Any:
         name = "open_clip"
     else:
         kind = weights.config.get("model_type")
-        if kind not in FAMILIES:
+        if not isinstance(kind, str) or kind not in FAMILIES:
             known = ", ".join(FAMILIES)
             raise InputError(f"{weights.folder}/config.json: model_type {kind!r} is not one of {known}")
         name = FAMILIES[kind]
@@ -162,7 +162,7 @@ def _said(weights: Weights, ask: Callable[[Weights, str], Any], part: str) -> An
         return ask(weights, part)
     except InputError:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
         name = f"{weights.folder}/{weights.config_name}"
         reason = f"{type(error).__name__}: {error}"
         raise InputError(f"{name}: not as a {part} model of its kind has it ({reason})") from error
