@@ -173,8 +173,11 @@ def _codes(path: Path, dtype: str, size: int, rows: int) -> Iterator[tuple[int, 
     import pyarrow.parquet as pq
 
     start = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(rows, columns=["embedding"]):
-            flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
-            yield start, flat.reshape(-1, size).astype(stored_dtype(dtype), copy=False)
-            start += len(batch)
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(rows, columns=["embedding"]):
+                flat = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+                yield start, flat.reshape(-1, size).astype(stored_dtype(dtype), copy=False)
+                start += len(batch)
+    except (OSError, ValueError) as error:  # of both kinds is what Arrow says of damage
+        raise InputError(f"{path} is damaged ({str(error).splitlines()[0][:200]}): embed again") from error

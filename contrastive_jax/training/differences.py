@@ -8,7 +8,7 @@ from typing import Any
 
 # These change how fast a run goes or what it writes, never what it learns; or let one go on that has to stop.
 FREE_KEYS = (
-    *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation"),
+    *("mesh", "processes", "microbatch", "mode", "checkpoint", "logging", "evaluation", "export"),
     *("data.workers", "data.prefetch", "data.stall_seconds", "data.retry_seconds"),
     *("skip_bad_steps", "data.skip", "data.broken_share"),
 )

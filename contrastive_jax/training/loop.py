@@ -32,6 +32,7 @@ from contrastive_jax.training.clock import Clock, Timed
 from contrastive_jax.training.evaluation_steps import EvaluationSteps
 from contrastive_jax.training.evaluations import bind_tokenizer
 from contrastive_jax.training.experiment import Experiment
+from contrastive_jax.training.exporting import check_exports
 from contrastive_jax.training.journal import Journal
 from contrastive_jax.training.pace import Pace
 from contrastive_jax.training.profiling import Profiler, Window
@@ -66,6 +67,8 @@ class Run:
         self.steps_before = steps_before
         experiment.check_data()
         self.views = bind_tokenizer(experiment, path, train=True, group=group)
+        if group.first:
+            check_exports(experiment, self.views, path)
         # Virtual CPU devices share one pool of threads: the collectives of two programs under way can
         # starve each other for ever.
         devices = experiment.mesh.devices

@@ -85,7 +85,8 @@ class Config:
     new run starts from; frozen: patterns of the names of parameters that are not trained, as
     encoders/image/*; lora: matrices that are trained through adapters of low rank; skip_bad_steps: how many
     steps of the run, in all, may be skipped because their loss or gradient is not finite (0: none, the run
-    stops at the first)."""
+    stops at the first); export: formats such as huggingface, or sentence-transformers:query of one branch,
+    which must be able to hold the model: that is looked at before the first step."""
 
     steps: int
     batch_size: int
@@ -106,6 +107,7 @@ class Config:
     mode: str = "in_core"
     mesh: MeshShape = MeshShape()
     processes: Limits = Limits()
+    export: tuple[str, ...] = ()
     checkpoint: Checkpoint = Checkpoint()
     logging: Logging = Logging()
     evaluation: Evaluation | None = None

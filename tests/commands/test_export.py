@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from contrastive_jax.configuration import build, load
+from contrastive_jax.errors import InputError
 from contrastive_jax.interop.names import flatten
+from contrastive_jax.training.evaluations import bind_tokenizer
+from contrastive_jax.training.experiment import Config, Experiment
+from contrastive_jax.training.exporting import check_exports
 from contrastive_jax.training.trained import open_trained
 
 pytestmark = pytest.mark.usefixtures("opened_once")
@@ -91,3 +96,56 @@ def test_a_kill_leaves_nothing_to_be_seen_and_the_same_command_goes_on(export, s
     assert (output.parent / ".out.partial").exists()
     assert run("--format", "safetensors")[0] == 0
     assert [entry.name for entry in output.parent.iterdir()] == ["out"]
+
+
+def test_a_branch_alone(export, small):
+    run, _ = export
+    code, said, err = run("--format", "jax", "--branch", "image")
+    assert code == 0, err
+    assert said["branches"] == ["image"]
+    code, _, err = run("--format", "jax", "--branch", "imgae")
+    assert code == 2
+    assert "--branch: branch 'imgae' is unknown; did you mean image?" in err
+
+
+CHECKED = """    bert = dict(kind="bert", vocabulary=200, length=16, width=16, depth=1, heads=2, mlp=32)
+    config.encoders.text = dict(bert, size="micro", pooling="mean", types=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("formats", "words"),
+    [
+        (("safetensors", "jax"), ()),
+        (("sentence-transformers:text",), ()),
+        (("safetensors", "huggingface"), ("config.export=huggingface: huggingface (CLIPModel) cannot hold",)),
+        (("open_clip",), ("config.export=open_clip: ", "encoders.image.pooling='mean'")),
+        (("sentence-transformers:image",), ("config.export=sentence-transformers:image", "has none")),
+        (("jax:imgae",), ("config.export=jax:imgae: branch 'imgae' is unknown; did you mean image?",)),
+        (("hugingface",), ("config.export=hugingface: --format hugingface: choose one of",)),
+    ],
+)
+def test_whether_a_model_can_be_exported_is_known_before_the_first_step(small, tmp_path, formats, words):
+    text = (small / "config.py").read_text()
+    if formats[0].startswith("sentence-transformers:text"):
+        text = text.replace("    config.branches", f"{CHECKED}    config.branches")
+    file = tmp_path / "config.py"
+    file.write_text(text)
+    stored = load(str(file), [("export", str(formats))], Config)
+    experiment = Experiment(build(stored, Config), jax.devices()[:1])
+    views = bind_tokenizer(experiment, tmp_path, train=True)
+    if not words:
+        check_exports(experiment, views, tmp_path)
+        return
+    with pytest.raises(InputError) as error:
+        check_exports(experiment, views, tmp_path)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_a_run_whose_model_cannot_be_exported_ends_before_its_first_step(in_process, small, tmp_path):
+    line = ["train", "--config", str(small / "config.py"), "--workdir", str(tmp_path / "run")]
+    code, _, err = in_process(*line, "--config.export=('huggingface',)")
+    assert code == 2
+    assert "contrastive-jax: config.export=huggingface: huggingface (CLIPModel) cannot hold this model" in err
+    assert not list((tmp_path / "run").glob("checkpoints/[0-9]*"))

@@ -53,6 +53,7 @@ def _of_the_run(file: str, damage: Damage, *command: str) -> Target:
 
 
 _RESUME = "train", "--workdir", f"{HERE}/run", "--config.steps=3"
+_GO_ON = "train", "--workdir", f"{HERE}/run", "--config.steps=5", "--extend"
 _EXPORT = "export", "--workdir", f"{HERE}/run", "--format", "safetensors", "--output", f"{HERE}/out"
 _INDEXED = (*SEARCH, "--source", f"jsonl:{HERE}/pairs.jsonl", "--index", f"{HERE}/e.parquet")
 TARGETS: dict[str, Target] = {
@@ -84,9 +85,9 @@ TARGETS: dict[str, Target] = {
     ),
     "run config": _of_the_run("config.json", mutations.json_file, *_EXPORT),
     "resumed config": _of_the_run("config.json", mutations.json_file, *_RESUME, NOWHERE),
-    "data.json": _of_the_run("data.json", mutations.json_file, "train", "--workdir", f"{HERE}/run"),
+    "data.json": _of_the_run("data.json", mutations.json_file, *_GO_ON),
     "result": _of_the_run("result.json", mutations.json_file, "train", "--workdir", f"{HERE}/run"),
-    "metrics": _of_the_run("metrics.jsonl", mutations.json_lines, "train", "--workdir", f"{HERE}/run"),
+    "metrics": _of_the_run("metrics.jsonl", mutations.json_lines, *_GO_ON),
     "metadata": _of_the_run("checkpoints/4/metadata.json", mutations.json_file, *_EXPORT),
     "checkpoint": _of_the_run("checkpoints/4/manifest.json", mutations.json_file, *_EXPORT),
     "tokenizer": _of_the_run("tokenizer.json", mutations.json_file, *_EXPORT),

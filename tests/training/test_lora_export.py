@@ -8,13 +8,13 @@ from safetensors.numpy import load_file
 from small import CONFIGS
 
 from contrastive_jax import interop
-from contrastive_jax.commands.export import model
 from contrastive_jax.configuration import load
 from contrastive_jax.data.tokenizers import BytePairs
 from contrastive_jax.encoders import KINDS
 from contrastive_jax.interop.names import flatten
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.experiment import Config
+from contrastive_jax.training.exporting import model
 from contrastive_jax.training.trained import open_experiment, open_trained
 from contrastive_jax.training.workdir import write_json
 
@@ -38,7 +38,8 @@ def write_run(folder):
 
 def test_what_is_exported_of_a_run_with_adapters_is_the_merged_model(tmp_path):
     run, params = write_run(tmp_path / "run")
-    made = model(open_trained(tmp_path / "run"))
+    trained = open_trained(tmp_path / "run")
+    made = model(trained.experiment, trained.views, jax.device_get(trained.params), trained.path)
     for form in ("sentence-transformers", "safetensors"):
         interop.save(form, made, tmp_path / form)
 

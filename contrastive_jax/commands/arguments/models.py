@@ -43,4 +43,7 @@ def search(command: Parser) -> None:
 def export(command: Parser) -> None:
     add_checkpoint(command)
     command.add_argument("--format", required=True, choices=FORMATS, help="whose files are written")
+    command.add_argument(
+        "--branch", action="append", metavar="NAME", help="only this one; may be repeated; all by default"
+    )
     command.add_argument("--output", required=True, type=local, metavar="DIR", help="a new or empty folder")
