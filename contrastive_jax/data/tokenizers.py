@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from contrastive_jax.data import vocabularies
+from contrastive_jax.data.tokenizer_folders import file_of, settled
 from contrastive_jax.data.vocabularies import Pieces, Specials, Vocabulary
 from contrastive_jax.errors import InputError
 from contrastive_jax.locking import write_atomically
@@ -116,10 +117,8 @@ class File:
             InputError: no such file, one of another kind, or one without a special token that it needs.
         """
         path = Path(self.path)
-        if path.is_dir():
-            found = [path / "tokenizer.json"] * (path / "tokenizer.json").exists()
-            path = next(iter(found + sorted(path.glob("*.model"))), path / "tokenizer.json")
-        vocabulary = _read(path)
+        path = file_of(path) if path.is_dir() else path
+        vocabulary = settled(_read(path), path.parent)
         stated = vocabulary.stated()
 
         def chosen(key: str, names: tuple[str, ...]) -> tuple[int, ...] | int | None:

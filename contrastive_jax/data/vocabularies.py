@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import json
 import math
+import string
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tokenizers
@@ -22,6 +23,7 @@ END = ("[EOS]", "[SEP]", "</s>", "<|endoftext|>", "<eos>")
 PADDING = ("[PAD]", "<pad>", "<|pad|>", "<|endoftext|>")
 MASK = ("[MASK]", "<mask>", "<|mask|>")
 _MOST_GROWTH = 1 << 16
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _MOST_IDS = 1 << 24
 _TEMPLATES = {"TemplateProcessing", "BertProcessing", "RobertaProcessing"}
 
@@ -69,6 +71,11 @@ class Pieces:
         self._stated = Specials(*_template(tokenizer), padding)
         self._tokenizer = tokenizer
 
+    @property
+    def tokenizer(self) -> tokenizers.Tokenizer:
+        """The library's own; what is changed of it changes this."""
+        return self._tokenizer
+
     def __reduce__(self) -> tuple:
         # By way of `content`, for padding was switched off.
         return read, (json.dumps(self.content(self._stated)).encode(),)
@@ -113,7 +120,8 @@ class SentencePieces:
     `tokenizer.json` beside it, which is then the file to use.
     """
 
-    def __init__(self, model: bytes, specials: Specials | None = None) -> None:
+    def __init__(self, model: bytes, specials: Specials | None = None, canonical: bool = False) -> None:
+        """canonical: texts lose punctuation and capitals first, as those of SigLIP's tokenizer do."""
         try:
             import sentencepiece
         except ImportError:
@@ -126,15 +134,21 @@ class SentencePieces:
         named = (self._processor.bos_id(), self._processor.eos_id(), self._processor.pad_id())
         begin, end, padding = (None if number < 0 else number for number in named)
         own = Specials(None if begin is None else (begin,), None if end is None else (end,), padding)
-        self._stated = specials or own
+        self._stated, self._canonical = specials or own, canonical
 
     def __reduce__(self) -> tuple:
-        return SentencePieces, (self._model, self._stated)
+        return SentencePieces, (self._model, self._stated, self._canonical)
+
+    def canonical(self) -> SentencePieces:
+        """The same for texts without punctuation and capitals."""
+        return SentencePieces(self._model, self._stated, canonical=True)
 
     def __len__(self) -> int:
         return self._processor.get_piece_size()
 
     def ids(self, text: str) -> list[int]:
+        if self._canonical:
+            text = " ".join(text.lower().translate(_NO_PUNCTUATION).split())
         return self._processor.encode(text)
 
     def find(self, token: str) -> int | None:
@@ -149,7 +163,8 @@ class SentencePieces:
         return self._stated
 
     def content(self, specials: Specials) -> dict[str, Any]:
-        return {"sentencepiece": base64.b64encode(self._model).decode(), **dataclasses.asdict(specials)}
+        kept = {"sentencepiece": base64.b64encode(self._model).decode(), **dataclasses.asdict(specials)}
+        return kept | ({"canonical": True} if self._canonical else {})
 
 
 def read(content: bytes) -> Vocabulary:
@@ -171,7 +186,7 @@ def read(content: bytes) -> Vocabulary:
             raise InputError(f"its normalizer may make a text more than {_MOST_GROWTH:,} times as long")
         return Pieces(tokenizers.Tokenizer.from_str(text))
     specials = Specials(tuple(kept["begin"]), tuple(kept["end"]), kept["padding"])
-    return SentencePieces(base64.b64decode(kept["sentencepiece"]), specials)
+    return SentencePieces(base64.b64decode(kept["sentencepiece"]), specials, kept.get("canonical") is True)
 
 
 def _largest_id(kept: dict[str, Any]) -> int:

@@ -52,6 +52,18 @@ def modules(weights: Weights) -> Modules | None:
     return Modules(_pooling(paths["Pooling"], pooling), dense, "Normalize" in paths, _length(weights.folder))
 
 
+def default_prompt(folder: Path) -> str:
+    """What the folder's library puts before every text unless it is told otherwise; '' for nothing."""
+    file = folder / "config_sentence_transformers.json"
+    config = read_json(file) if file.is_file() else {}
+    name, prompts = config.get("default_prompt_name"), config.get("prompts") or {}
+    if name is None:
+        return ""
+    if not isinstance(prompts, dict) or not isinstance(prompts.get(name), str):
+        raise InputError(f"{file}: default_prompt_name={name!r} names none of its prompts")
+    return prompts[name]
+
+
 def fields(weights: Weights) -> dict[str, str]:
     """The fields of an encoder's config section that the folder settles."""
     found = modules(weights)

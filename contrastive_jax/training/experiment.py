@@ -201,6 +201,7 @@ class Experiment:
             self._starts = starting.find(
                 self.config.init_from, self.graph, self.state_structure.params, group
             )
+            starting.check_views(self._starts, self.graph, self.config.data.views)
 
     def initial_state(self, group: Group = ALONE) -> TrainState:
         """`new_state` of the config's seed, made where it belongs, with the weights of `init_from` in it."""

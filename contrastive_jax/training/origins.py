@@ -20,8 +20,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from contrastive_jax.configuration import Named, build, complete
+from contrastive_jax.data.views import Text
 from contrastive_jax.distributed.processes import Group
 from contrastive_jax.errors import InputError
+from contrastive_jax.interop.sentence_transformers import default_prompt
 from contrastive_jax.training import lora
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import MANIFEST
@@ -136,6 +138,19 @@ class Library:
         if not found:
             raise refusals[0]
         return found + ["losses/scale"] * ("scale" in self._interop.scale(self._weights))
+
+    def check_views(self, views: Mapping[str, Any]) -> None:
+        """Raises InputError for texts that are not put as the weights' library puts them.
+
+        views: by the key of the config, those whose encoders start from here.
+        """
+        prompt = default_prompt(self._weights.folder)
+        for key, view in views.items() if prompt else ():
+            if isinstance(view, Text) and not view.prompts:
+                raise InputError(
+                    f"its library puts {prompt!r} before every text (config_sentence_transformers.json): set "
+                    f"{key}.prompts=({prompt + '{}'!r},), or ('{{}}',) for texts as they are"
+                )
 
     def digest(self) -> str:
         """Of what has been taken."""

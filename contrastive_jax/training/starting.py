@@ -104,6 +104,19 @@ def find(entries: Mapping[str, InitFrom], graph: Graph, params: PyTree, group: G
     return starts
 
 
+def check_views(starts: Sequence[Start], graph: Graph, views: Mapping[str, Any]) -> None:
+    """Raises InputError for a view that gives an encoder other texts than its weights were made for."""
+    for start in starts:
+        if not isinstance(start.origin, Library):
+            continue
+        own = {name.split("/")[1] for name in start.names if name.startswith("encoders/")}
+        read = {b.view for b in graph.branches.values() if b.encoder in own}
+        try:
+            start.origin.check_views({f"config.data.views.{name}": views[name] for name in sorted(read)})
+        except InputError as error:
+            raise InputError(f"config.init_from.{start.key}.path={start.origin.title}: {error}") from error
+
+
 def started(starts: Sequence[Start], params: PyTree) -> PyTree:
     """The parameters, those of `starts` read into the places of their own; the log says which."""
     if not starts:

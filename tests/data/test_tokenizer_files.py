@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
-from tokenizers import models, pre_tokenizers, processors
+from tokenizers import models, normalizers, pre_tokenizers, processors
 
 from contrastive_jax.data.tokenizers import File, Tokenizer
 from contrastive_jax.errors import InputError
@@ -178,3 +178,97 @@ def test_files_that_would_exhaust_the_memory(tmp_path, model, normalizer, words)
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match=words):
         File(str(tmp_path / "tokenizer.json"), begin="", end="", padding="a").train()
+
+
+def folder_of(folder, tokenizer=None, model=None, **beside):
+    """A folder of another library: a tokenizer and JSON beside it, by name."""
+    folder.mkdir(exist_ok=True)
+    if tokenizer is not None:
+        tokenizer.save(str(folder / "tokenizer.json"))
+    if model is not None:
+        (folder / "spiece.model").write_bytes(model)
+    for name, content in beside.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return str(folder)
+
+
+def bert(lowercase=False):
+    vocabulary = {
+        token: n for n, token in enumerate(["[PAD]", "[CLS]", "[SEP]", "[UNK]", "a", "A", "é", "e"])
+    }
+    made = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("stated", "beside", "wanted"),
+    [
+        (False, {}, [5, 6]),
+        (True, {}, [4, 6]),
+        (False, {"tokenizer_config": {"do_lower_case": True}}, [4, 6]),
+        (True, {"tokenizer_config": {"do_lower_case": False}}, [5, 6]),
+        (False, {"tokenizer_config": {"do_lower_case": True, "strip_accents": True}}, [4, 7]),
+        (False, {"sentence_bert_config": {"do_lower_case": True}}, [4, 6]),
+        (False, {"sentence_bert_config": {"do_lower_case": False}}, [5, 6]),
+    ],
+)
+def test_what_stands_beside_a_tokenizer_is_applied_and_kept(tmp_path, stated, beside, wanted):
+    tokenizer = File(folder_of(tmp_path / "of", bert(stated), **beside)).train()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    for each in (
+        tokenizer,
+        Tokenizer.load(tmp_path / "tokenizer.json"),
+        pickle.loads(pickle.dumps(tokenizer)),
+    ):
+        assert each.own("A é", 9).tolist() == wanted
+
+
+@pytest.mark.parametrize("space", [True, False])
+def test_a_space_before_a_text_is_as_the_folder_says(tmp_path, space):
+    vocabulary = {"<s>": 0, "</s>": 1, "<pad>": 2, "a": 3, "\u0120a": 4}
+    made = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=not space)
+    folder = folder_of(tmp_path / "of", made, tokenizer_config={"add_prefix_space": space})
+    assert File(folder).train().own("a", 9).tolist() == [4 if space else 3]
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    folder = folder_of(tmp_path / "of", made, tokenizer_config={"add_prefix_space": space})
+    if space:
+        with pytest.raises(InputError, match="puts no space before a text: write it anew"):
+            File(folder).train()
+    else:
+        assert File(folder).train().own("a", 9).tolist() == [3]
+
+
+def test_siglips_texts_lose_capitals_and_punctuation(model, tmp_path):
+    own = sentencepiece.SentencePieceProcessor(model_file=str(model / "begin.model"))
+    content = (model / "begin.model").read_bytes()
+    siglip = {"tokenizer_class": "SiglipTokenizer", "do_lower_case": True}
+    tokenizer = File(folder_of(tmp_path / "of", model=content, tokenizer_config=siglip)).train()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    for each in (
+        tokenizer,
+        Tokenizer.load(tmp_path / "tokenizer.json"),
+        pickle.loads(pickle.dumps(tokenizer)),
+    ):
+        got = each.own("The  SMALL, letter\tof (the) hook!", 40).tolist()
+        assert got == own.encode("the small letter of the hook")
+    plain = File(folder_of(tmp_path / "of", model=content, tokenizer_config={})).train()
+    assert plain.own("The hook!", 40).tolist() == own.encode("The hook!")
+    other = {"tokenizer_class": "AlbertTokenizer", "do_lower_case": True}
+    with pytest.raises(InputError, match="do_lower_case=True of a AlbertTokenizer is not known here"):
+        File(folder_of(tmp_path / "of", model=content, tokenizer_config=other)).train()
+
+
+@pytest.mark.parametrize(
+    "there", [("vocab.txt",), ("vocab.json", "merges.txt"), ("sentencepiece.bpe.model",), ()]
+)
+def test_a_folder_without_a_tokenizers_file_says_what_to_do(tmp_path, there):
+    for name in there:
+        (tmp_path / name).write_bytes(b"x")
+    has = f"it has {' and '.join(there)} alone" if there else "it has no tokenizer"
+    with pytest.raises(
+        InputError, match=rf"{has}, and tokenizer.json is read: write it once .*save_pretrained"
+    ):
+        File(str(tmp_path)).train()

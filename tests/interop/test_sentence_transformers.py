@@ -1,6 +1,7 @@
 """Folders of sentence-transformers: what is read of them, what is written, what is refused."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -9,10 +10,14 @@ from image_text_models import LENGTH, TEXTS, model, text_encoder, tokenizer
 from safetensors.numpy import load_file, save_file
 
 from contrastive_jax import interop
+from contrastive_jax.branches import Branch
+from contrastive_jax.data.views import Text
 from contrastive_jax.encoders import Bert
 from contrastive_jax.encoders.heads import MLP, Linear
 from contrastive_jax.errors import InputError
-from contrastive_jax.interop.sentence_transformers import IDENTITY, Modules, modules
+from contrastive_jax.interop.sentence_transformers import IDENTITY, Modules, default_prompt, modules
+from contrastive_jax.training.origins import Library
+from contrastive_jax.training.starting import Start, check_views
 
 TINY = dict(width=16, depth=1, heads=2, mlp=40, vocabulary=60, length=LENGTH)
 KINDS = ("Transformer", "Pooling", "Dense", "Normalize")
@@ -146,3 +151,39 @@ def test_what_it_cannot_hold_is_refused_by_key(tmp_path):
     refused(r"text.pooling='pooler' \(it wants 'cls' or 'mean'\)", text=pooler, vocabulary=vocabulary)
     refused("needs a tokenizer of the tokenizers library", text=encoder)
     refused("holds a text encoder, and this model has none")
+
+
+@pytest.mark.parametrize(
+    ("config", "prompt"),
+    [
+        ({}, ""),
+        ({"prompts": {"query": "query: "}, "default_prompt_name": None}, ""),
+        ({"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}, "query: "),
+        ({"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "document"}, ""),
+    ],
+)
+def test_a_default_prompt_is_put_before_texts_or_refused(tmp_path, config, prompt):
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(config))
+    assert default_prompt(tmp_path) == prompt
+    library = object.__new__(Library)
+    library._weights, library.title = types.SimpleNamespace(folder=tmp_path), "there"
+    graph = types.SimpleNamespace(
+        branches={"a": Branch(view="text", encoder="text"), "b": Branch(view="other", encoder="else")}
+    )
+    start = Start("text", library, ("encoders/text/x",), ())
+    for prompts in ((), ("query: {}",), ("{}",)):
+        views = {"text": Text(prompts=prompts), "other": Text()}
+        if prompt and not prompts:
+            told = r"config.init_from.text.path=there: its library puts 'query: ' before every text .*: set "
+            told += r"config.data.views.text.prompts=\('query: {}',\), or \('{}',\) for texts as they are"
+            with pytest.raises(InputError, match=told):
+                check_views([start], graph, views)
+        else:
+            check_views([start], graph, views)
+
+
+def test_a_default_prompt_that_is_none_is_refused(tmp_path):
+    content = {"prompts": {"query": "query: "}, "default_prompt_name": "quary"}
+    (tmp_path / "config_sentence_transformers.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="default_prompt_name='quary' names none of its prompts"):
+        default_prompt(tmp_path)
