@@ -86,7 +86,8 @@ def _pairs(options, experiment, names: Sequence[str]):
         )
     source, pairs = open_source(options.source), Pairs()
     texts = (seen_texts(source, view, view.shown) for view in (query, document))
-    for record, pair in enumerate(zip(*texts, _column(source, "document_id"))):
+    identifiers = _column(source, "document_id"), _column(source, "query_id")
+    for record, pair in enumerate(zip(*texts, *identifiers)):
         pairs.add(record, *pair)
     keys = enumerate(_column(source, "key"))
     pairs.keys = [encodable(str(record if key is None else key)) for record, key in keys]

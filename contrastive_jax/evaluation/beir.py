@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from contrastive_jax.evaluation.embedding import Embedder
 
 MEASURES = ("nDCG@10", "R@10", "R@100", "MRR@10", "MAP")
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,8 @@ class Beir:
         self, embed: Embedder, queries: Texts, documents: Texts, qrels: dict, ending: str
     ) -> Iterator[tuple[str, float]]:
         ids = queries.ids, documents.ids
+        if self.ignore_identical_ids:
+            _tell_apart(self.folder, queries, documents)
         a, b = embed.texts(self.queries, queries.texts), embed.texts(self.documents, documents.texts)
         depth = self.depth + self.ignore_identical_ids  # the query itself may be among them
         scores, answers = search(a, b, depth, embed.mesh)
@@ -140,6 +146,19 @@ class Beir:
             theirs = [None if qrels[name].get(name, 0) > 0 else name for name in queries]
             ranking = without_identical(ranking, theirs, documents)
         return Ranking(ranking.answers[:, : self.depth], ranking.scores[:, : self.depth])
+
+
+def _tell_apart(folder: str, queries: Texts, documents: Texts) -> None:
+    """Warns where queries and documents have ids in common that are not of the same texts."""
+    texts = dict(zip(documents.ids, documents.texts))
+    both = [(i, text, texts[i]) for i, text in zip(queries.ids, queries.texts) if i in texts]
+    other = [i for i, query, document in both if " ".join(query.split()) not in " ".join(document.split())]
+    if other and len(other) == len(both):
+        log.warning(
+            "%s: %d queries have the id of a document with another text, such as %r, which is left out of "
+            "their answers: if both are numbered apart, set ignore_identical_ids=False",
+            *(folder, len(other), other[0]),
+        )
 
 
 @functools.lru_cache(maxsize=32)

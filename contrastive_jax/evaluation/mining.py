@@ -136,7 +136,8 @@ class Pairs:
     _positives: dict[int, set[int]] = field(default_factory=lambda: collections.defaultdict(set))
     _ids: dict[int, set[str]] = field(default_factory=lambda: collections.defaultdict(set))
 
-    def add(self, record: int, query: str, document: str, identifier: Any = None) -> None:
+    def add(self, record: int, query: str, document: str, identifier: Any = None, own: Any = None) -> None:
+        """own: the query's identifier, by which a document may go that is the query itself."""
         if not query.strip() or not document.strip():
             self.left_out += 1
             return
@@ -146,12 +147,11 @@ class Pairs:
         row = self.documents.add(document, identifier)
         self.records.append((record, number, row))
         self._positives[number].add(row)
-        if identifier not in (None, ""):
-            self._ids[number].add(str(identifier))
+        self._ids[number] |= {str(name) for name in (identifier, own) if name not in (None, "")}
 
     def answers(self, query: int) -> set[int]:
         """The documents that are no negatives of a query: those of all its records, what goes by the same
-        identifier, and what says just what the query says."""
+        identifier as one of them or as the query, and what says just what the query says."""
         found = set(self._positives[query])
         for identifier in self._ids[query]:
             found |= self.documents.of_id[identifier]

@@ -64,6 +64,22 @@ def test_a_query_that_is_a_document_does_not_find_itself(tmp_path, ignored, righ
     assert dict(evaluator.run(embed)) == dict.fromkeys(("R@1", "bm25/R@1", "fused_with_bm25/R@1"), right)
 
 
+@pytest.mark.parametrize(("text", "told"), [("a wing", 0), ("of something else", 1)])
+def test_equal_ids_of_other_texts_are_told_of(tmp_path, caplog, text, told):
+    """Queries and documents numbered apart; a document that says more than the query is the query."""
+    corpus = [{"_id": "1", "text": f"{text} of a bird"}, {"_id": "2", "text": "a wing"}]
+    write(tmp_path, corpus, [{"_id": "1", "text": "a wing"}], [("1", "2", 1)])
+    for ignored in (True, False):
+        caplog.clear()
+        list(
+            Beir("text", "text", str(tmp_path), baselines=(), depth=2, ignore_identical_ids=ignored).run(
+                EMBED
+            )
+        )
+        said = [r for r in caplog.records if "set ignore_identical_ids=False" in r.getMessage()]
+        assert len(said) == (told if ignored else 0)
+
+
 def test_own_answers_are_left_out_and_the_others_move_up():
     ranking = Ranking(np.array([[1, 0, 2], [0, 2, -1]]), np.array([[3.0, 2.0, 1.0], [2.0, 1.0, -np.inf]]))
     found = without_identical(ranking, ["a", None], ["a", "b", "c"])

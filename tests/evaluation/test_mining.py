@@ -95,3 +95,16 @@ def test_a_text_is_what_the_view_makes_of_its_fields():
     assert seen_text(Text(also=("t",)), ["a", ""]) == "a"
     assert seen_text(Text(also=("t",)), ["a", "b"]) == "a b"
     assert seen_text(Text(), [None]) == ""
+
+
+def test_a_document_that_goes_by_the_querys_id_is_no_negative_of_it():
+    """Its text may say more than the query does, as in collections whose queries are documents."""
+    pairs = Pairs()
+    pairs.add(0, "should dogs fly", "no they should not", "a1", own="a0")
+    pairs.documents.add("should dogs fly and if so where to", "a0")
+    pairs.documents.add("cats", "a2")
+    assert pairs.answers(0) == {0, 1}
+    pairs = Pairs()
+    pairs.add(0, "should dogs fly", "no they should not", "a1")
+    pairs.documents.add("should dogs fly and if so where to", "a0")
+    assert pairs.answers(0) == {0}
