@@ -96,13 +96,19 @@ def _pairs(options, experiment, names: Sequence[str]):
     if options.corpus is not None:
         corpus = open_source(options.corpus)
         fields = options.corpus_field.split(",") if options.corpus_field else document.shown
-        identifiers = _column(corpus, "_id", "key")
+        identifiers = _identifiers(corpus)
         for text, identifier in zip(seen_texts(corpus, document, fields), identifiers):
             if text.strip():
                 pairs.documents.add(text, identifier)
     elif options.corpus_field:
         raise InputError(f"--corpus-field {options.corpus_field}: give --corpus with it")
     return pairs
+
+
+def _identifiers(corpus) -> Sequence[Any]:
+    """What documents go by: their `_id`, or keys of their own; numbers of lines are none."""
+    found = _column(corpus, "_id", "key")
+    return [None] * len(corpus) if list(map(str, found)) == list(map(str, range(len(found)))) else found
 
 
 def _column(source, *names: str) -> Sequence[Any]:

@@ -71,11 +71,7 @@ def test_equal_ids_of_other_texts_are_told_of(tmp_path, caplog, text, told):
     write(tmp_path, corpus, [{"_id": "1", "text": "a wing"}], [("1", "2", 1)])
     for ignored in (True, False):
         caplog.clear()
-        list(
-            Beir("text", "text", str(tmp_path), baselines=(), depth=2, ignore_identical_ids=ignored).run(
-                EMBED
-            )
-        )
+        list(Beir("text", "text", str(tmp_path), baselines=(), ignore_identical_ids=ignored).run(EMBED))
         said = [r for r in caplog.records if "set ignore_identical_ids=False" in r.getMessage()]
         assert len(said) == (told if ignored else 0)
 

@@ -1,11 +1,15 @@
 """Hard negatives: every rule against a plain loop; what is never a negative."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contrastive_jax.commands.mine import _identifiers
+from contrastive_jax.data.sources import open_source
 from contrastive_jax.data.views import Text
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.mining import Pairs, Rule, mine
@@ -108,3 +112,13 @@ def test_a_document_that_goes_by_the_querys_id_is_no_negative_of_it():
     pairs.add(0, "should dogs fly", "no they should not", "a1")
     pairs.documents.add("should dogs fly and if so where to", "a0")
     assert pairs.answers(0) == {0}
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [({"_id": "d{}"}, ["d0", "d1"]), ({"key": "k{}"}, ["k0", "k1"]), ({"docid": "d{}"}, [None, None])],
+)
+def test_a_corpus_without_identifiers_has_no_numbers_of_lines_for_them(tmp_path, names, found):
+    lines = [json.dumps({"text": "a", **{k: v.format(n) for k, v in names.items()}}) for n in range(2)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(lines) + "\n")
+    assert list(_identifiers(open_source(f"jsonl:{tmp_path}/corpus.jsonl"))) == found
