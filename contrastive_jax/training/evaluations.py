@@ -17,7 +17,8 @@ from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embedding import Embedder
 from contrastive_jax.training.checks import check_tokenizer
 from contrastive_jax.training.experiment import Experiment
-from contrastive_jax.training.stores.paths import StorePath
+from contrastive_jax.training.provenance import settle_tokenizer
+from contrastive_jax.training.stores.paths import StorePath, content
 from contrastive_jax.training.workdir import replace_file
 
 
@@ -39,6 +40,8 @@ def bind_tokenizer(
         kind, seed = experiment.config.data.tokenizer, experiment.config.seed
         known = captions(experiment.source, fields, getattr(kind, "captions", 0), seed % 2**63)
         replace_file(file, kind.train(known).content().encode())
+    if group.first and file.exists():
+        settle_tokenizer(path, content(file), note=train)
     group.barrier("the tokenizer")
     tokenizer = Tokenizer.load(file) if isinstance(file, Path) else _fetched(file)
     check_tokenizer(experiment.config, tokenizer)

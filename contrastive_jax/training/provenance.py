@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import logging
 from pathlib import Path
 
@@ -79,8 +80,10 @@ class Provenance:
 
     def note(self) -> None:
         """Writes down what the data are made of, where that is not there already."""
-        noted = {"format": FORMAT, "sources": {name: as_json(parts) for name, parts in self.here.items()}}
-        if read_data(self._path) != noted:
+        known = read_data(self._path) or {}
+        sources = {name: as_json(parts) for name, parts in self.here.items()}
+        noted = {**known, "format": FORMAT, "sources": sources}
+        if known != noted:
             write_json(self._path / DATA, noted)
 
     def _differing(self, noted: dict[str, list[dict]]) -> dict[str, str]:
@@ -92,6 +95,21 @@ class Provenance:
             if known is not None and (words := difference(parts, from_json(known))):
                 found[name] = words
         return found
+
+
+def settle_tokenizer(path: Path | StorePath, content: bytes, note: bool) -> None:
+    """Raises InputError where a run's tokenizer is not the one that it began with.
+
+    content: of the work directory's `tokenizer.json`; note: whether it is written down where it is not yet.
+    """
+    here, known = hashlib.sha256(content).hexdigest(), read_data(path) or {}
+    if known.get("tokenizer", here) != here:
+        raise InputError(
+            f"{path}/tokenizer.json is not the one that the run began with: put that back, or give another "
+            "--workdir"
+        )
+    if note and known and "tokenizer" not in known:
+        write_json(path / DATA, known | {"tokenizer": here})
 
 
 def _is_training(*names: str) -> bool:

@@ -118,6 +118,8 @@ def test_eval_of_what_is_not_there_or_damaged(in_process, trained):
     refused(in_process("eval", "--workdir", workdir, "--step", "2"), "checkpoint of step 2", "is damaged")
     assert contents(trained) == before
     (trained / "tokenizer.json").write_text("{}")
+    refused(in_process("eval", "--workdir", workdir), "tokenizer.json is not the one that the run began with")
+    (trained / "data.json").unlink()  # as an earlier version left it
     refused(in_process("eval", "--workdir", workdir), "tokenizer.json", "damaged")
     shutil.rmtree(trained / "checkpoints")
     refused(in_process("eval", "--workdir", workdir), "no checkpoint yet; train first")

@@ -66,6 +66,39 @@ def test_a_file_is_copied_and_the_copy_is_used(words, experiment, tmp_path):
         assert view({"text": TEXTS[0]}, np.random.default_rng(0), False).tolist() == wanted
 
 
+def test_another_tokenizer_than_the_runs_is_refused_by_name(words, experiment, tmp_path):
+    """Of the same size, so that nothing but its content tells."""
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "data.json").write_text('{"format": 1, "sources": {}}')
+    run, kept = experiment(words, ("encoders.text.padding", 3)), workdir / "tokenizer.json"
+    bind_tokenizer(run, workdir, train=True)
+    assert json.loads((workdir / "data.json").read_text())["sources"] == {}
+    content = kept.read_text()
+    kept.write_text(content.replace('"small"', '"smell"'))
+    for train in (True, False):
+        with pytest.raises(
+            InputError, match=r"run/tokenizer.json is not the one that the run began with: put"
+        ):
+            bind_tokenizer(run, workdir, train=train)
+    kept.write_text(content)
+    bind_tokenizer(run, workdir, train=True)
+
+
+def test_a_run_of_an_earlier_version_notes_its_tokenizer(words, experiment, tmp_path):
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    run, kept = experiment(words, ("encoders.text.padding", 3)), workdir / "tokenizer.json"
+    bind_tokenizer(run, workdir, train=True)  # which had no data.json
+    kept.write_text(kept.read_text().replace('"small"', '"smell"'))
+    bind_tokenizer(run, workdir)
+    (workdir / "data.json").write_text('{"format": 1, "sources": {}}')
+    bind_tokenizer(run, workdir)
+    assert "tokenizer" not in json.loads((workdir / "data.json").read_text())
+    bind_tokenizer(run, workdir, train=True)
+    assert "tokenizer" in json.loads((workdir / "data.json").read_text())
+
+
 def test_a_sentencepiece_model_is_copied(experiment, tmp_path):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
