@@ -160,3 +160,14 @@ def test_two_go_on_with_the_order_of_an_old_run(start, tmp_path):
     codes, said = start(several, 2).end()
     assert codes == [0, 0], said
     check_equal(several, alone)
+
+
+def test_several_processes_save_by_one_clock(environment, tmp_path):
+    """That of the first; every step is late here, and all save the same ones."""
+    arguments = "--config.checkpoint.every=0.0001min", "--config.checkpoint.keep=None"
+    codes, said = Processes(environment, tmp_path / "run", 2, *arguments).end()
+    assert codes == [0, 0], said
+    saved = sorted(int(entry.name) for entry in (tmp_path / "run" / "checkpoints").iterdir())
+    steps = json.loads((tmp_path / "run" / "config.json").read_text())["steps"]
+    assert len(saved) >= steps // 2
+    assert saved[-1] == steps

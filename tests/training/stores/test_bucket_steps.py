@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from contrastive_jax.errors import InputError
 from contrastive_jax.training.checkpoint import Checkpoints
 from contrastive_jax.training.manifest import MANIFEST
 from contrastive_jax.training.stored_steps import NoIntactCheckpoint
+from contrastive_jax.training.workdir import begun, open_workdir
 
 KILLED = """
 import os, sys
@@ -127,3 +129,18 @@ def test_what_comes_before_is_durable_before_a_step_can_be_seen(run_in_bucket):
         checkpoints.save(1, state(1))
         checkpoints.save(2, state(2))
     assert seen == [[], [1]]
+
+
+def test_a_folder_without_a_step_is_free_and_one_with_a_step_is_not(run_in_bucket):
+    """What a failed start left in the bucket goes, and nothing of a run."""
+    one, other = ({"steps": 4, "data": {"source": name}} for name in ("a", "b"))
+    open_workdir(run_in_bucket, one).close()
+    for name in ("tokenizer.json", "metrics.jsonl", "tensorboard/events", "checkpoints/3/state/part"):
+        (run_in_bucket / name).write_bytes(b"of the failed start")
+    assert not begun(run_in_bucket)
+    open_workdir(run_in_bucket, other).close()
+    assert {name for name in run_in_bucket.files() if name != ".lock"} == {"config.json"}
+    (run_in_bucket / "checkpoints" / "3" / MANIFEST).write_bytes(b"{}")
+    assert begun(run_in_bucket)
+    with pytest.raises(InputError, match="another config"):
+        open_workdir(run_in_bucket, one)
