@@ -28,7 +28,8 @@ COMMANDS = {
     "plan": ("what a config needs of machines, before they are paid for", runs.plan),
     "bench": ("measure the loss, the train step or the input on this machine", bench.bench),
 }
-_OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|Out of memory")
+# The third is what the CPU's own kernels say where they cannot have the memory that they want.
+_OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|Out of memory|NNPACK operation failed")
 _LESS_MEMORY = (
     "lower batch_size, microbatch or --batch, take mode=out_of_core or a smaller model "
     "(`contrastive-jax plan` says what fits)"

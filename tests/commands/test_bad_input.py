@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -204,10 +205,16 @@ def test_a_model_that_no_memory_holds(command, tmp_path):
     assert "lower batch_size, microbatch or --batch" in told
 
 
+def kernels_that_fail(options):
+    """What `embed --batch 200000` ends with under `ulimit -v 6000000`."""
+    raise jax.errors.JaxRuntimeError("INTERNAL: YNNPACK operation failed: error")
+
+
 @pytest.mark.parametrize(
     ("wants", "told"),
     [
         (lambda options: jnp.zeros(10**15).block_until_ready(), "Out of memory allocating 4000000000000000"),
+        (kernels_that_fail, "out of memory (INTERNAL: YNNPACK operation failed: error): lower batch_size"),
         (lambda options: np.zeros(10**15), "out of memory (Unable to allocate 7.11 PiB for an array"),
         (lambda options: [None] * sys.maxsize, "out of memory: lower batch_size"),
     ],

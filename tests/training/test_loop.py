@@ -14,6 +14,7 @@ from small import altered, experiment
 from contrastive_jax.data.glyphs import Glyphs
 from contrastive_jax.distributed.stopping import StopRequest
 from contrastive_jax.training.loop import Run, Stopped
+from contrastive_jax.training.save_interval import SaveInterval
 from contrastive_jax.training.schema import Checkpoint
 from contrastive_jax.training.step_metrics import NonFiniteLoss
 
@@ -96,6 +97,53 @@ def test_steps_are_saved_by_the_clock_and_where_they_may_have_to_stay(tmp_path, 
         run = altered(run, evaluation=dataclasses.replace(run.config.evaluation, evaluators={}, every=2))
     SlowInput(altered(run, checkpoint=Checkpoint(keep=None, **keep)), tmp_path, StopRequest())()
     assert saved(tmp_path) == steps
+
+
+class TimedInput(Run):
+    """25 seconds pass with every batch, by the clock that the saves go by."""
+
+    seconds = 0.0
+
+    @contextlib.contextmanager
+    def _batches(self, start):
+        def passing(stream):
+            for batch in stream:
+                self.seconds += 25.0
+                yield batch
+
+        with super()._batches(start) as stream:
+            yield passing(stream)
+
+
+def test_minutes_count_from_the_last_save(tmp_path):
+    run = altered(experiment(steps=7, batch_size=16), evaluation=None, checkpoint=Checkpoint(keep=None))
+    run = TimedInput(run, tmp_path, StopRequest())
+    run.interval = SaveInterval("1min", lambda: run.seconds)
+    run()
+    assert saved(tmp_path) == [3, 6, 7]
+
+
+def test_figures_of_another_question_are_no_scores(tmp_path):
+    """Nor are they in the curves; a line of an earlier version does not say what it was asked."""
+    run = experiment(steps=4, batch_size=16, checkpoint__best="retrieval/text_to_image/R@1")
+    steps = Run(run, tmp_path, StopRequest()).evaluations
+    figures = {"loss": 1.0, "retrieval/text_to_image/R@1": 0.5, "scripts/accuracy": 0.1}
+    now = {**figures, **steps._asked}
+    other = {**now, "retrieval/config": "00000000"}
+    steps.score({"step": 1, **other}, {"step": 2, **now}, {"step": 3, **figures})
+    assert steps.checkpoints.scores == {2: 0.5, 3: 0.5}
+    assert steps.of_now(other) == {
+        "loss": 1.0,
+        "scripts/accuracy": 0.1,
+        **_without(steps._asked, "retrieval"),
+    }
+    assert steps.of_now(now) == now
+    assert steps._figures(now) == {name: value for name, value in figures.items() if name != "loss"}
+    assert steps._figures(other) is steps._figures(figures) is None
+
+
+def _without(asked, evaluator):
+    return {name: value for name, value in asked.items() if not name.startswith(evaluator)}
 
 
 @pytest.mark.slow  # tests/commands has the command's own small run
