@@ -14,6 +14,7 @@ from contrastive_jax.data.selection import fields_of, no_field
 from contrastive_jax.data.walks import ORDERS
 from contrastive_jax.errors import InputError
 from contrastive_jax.evaluation.embedding import staged
+from contrastive_jax.interop import FORMATS
 from contrastive_jax.training.comparisons import check_compared
 from contrastive_jax.training.save_interval import SaveInterval
 
@@ -90,6 +91,9 @@ def check_choices(config: Config) -> None:
         )
     if config.mode not in MODES:
         raise InputError(f"config.mode={config.mode} is unknown; {nearest(config.mode, MODES)}")
+    for text in config.export:
+        if (format := text.partition(":")[0]) not in FORMATS:
+            raise InputError(f"config.export={text}: unknown format; {nearest(format, FORMATS)}")
     if not config.losses:
         raise InputError("config.losses is empty: name at least one loss")
 

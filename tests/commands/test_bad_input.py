@@ -102,6 +102,7 @@ OVERRIDES = [
     ("data.views.image.member=1", "member=1, but the sampler draws 1"),
     ("data.sampler.group=charcter", "no field"),
     ("heads.text.features=24", "config.losses.clip compares branch 'image', which has 32 numbers", "has 24"),
+    ("export=('hugingface',)", "config.export=hugingface: unknown format; did you mean huggingface?"),
     ("batch_size=1", "config.batch_size=1 leaves config.losses.clip nothing to tell an example from"),
     ("batch_size=80000", "batch_size=80000", "lower batch_size"),
     ("batch_size=60", "config.batch_size=60 does not divide over 8 devices", "64"),

@@ -122,7 +122,6 @@ CHECKED = """    bert = dict(kind="bert", vocabulary=200, length=16, width=16, d
         (("open_clip",), ("config.export=open_clip: ", "encoders.image.pooling='mean'")),
         (("sentence-transformers:image",), ("config.export=sentence-transformers:image", "has none")),
         (("jax:imgae",), ("config.export=jax:imgae: branch 'imgae' is unknown; did you mean image?",)),
-        (("hugingface",), ("config.export=hugingface: --format hugingface: choose one of",)),
     ],
 )
 def test_whether_a_model_can_be_exported_is_known_before_the_first_step(small, tmp_path, formats, words):

@@ -1,5 +1,6 @@
 """What is compared has one width, and something to be told apart from: of every loss and every evaluator."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -98,6 +99,18 @@ def test_a_loss_of_two_widths_is_refused_by_both(graph, kind):
         ) as e:
             check_loss("config.losses.x", losses.KINDS[kind](**case), graph)
         assert f"'{WIDE}'" in str(e.value)
+
+
+def test_heads_for_training_alone_count_in_losses_and_in_no_evaluator(graph):
+    narrow = dataclasses.replace(graph.heads["predictor"], features=8, train_only=True)
+    graph = copy.copy(graph)
+    graph.__dict__.pop("_widths", None)
+    object.__setattr__(graph, "heads", {**graph.heads, "predictor": narrow})
+    assert (graph.width("a"), graph.width("a", train=False), graph.width("a.predictor")) == (8, 16, 8)
+    kind = evaluation.KINDS["retrieval"]
+    check_evaluator_widths({"x": kind(rows="a", columns="a.projector", right=("record",))}, graph)
+    with pytest.raises(InputError, match=r"compares branch 'a', which has 16 numbers, with 'a\.predictor'"):
+        check_evaluator_widths({"x": kind(rows="a", columns="a.predictor", right=("record",))}, graph)
 
 
 def test_memories_and_guides_are_as_wide_as_what_they_are_compared_with(graph):
