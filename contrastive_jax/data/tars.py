@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 BLOCK = 512
 _HEADER_BYTES = 1 << 20  # of an extended one
+_PADDING = 1 << 20  # behind the end of a tar, which most fill up to 10 KiB
 _HEADERS = b"xgLK"  # extended headers: of the next member, of all, and GNU's long names
 _FILES = b"0\x007"
 _PAX = re.compile(rb"(\d{1,18}) ([^=\n]+)=")
@@ -46,7 +47,8 @@ class Torn:
 
 
 def members(path: str, read: Read, length: int) -> Iterator[Member | Torn]:
-    """The files of a tar (ustar, pax or GNU), in order; the last thing may be a `Torn`.
+    """The files of a tar (ustar, pax or GNU), and of those joined to it, in order; the last thing may be a
+    `Torn`.
 
     Raises:
         InputError: it is no tar, or it holds a link, a device, or a name that leaves the folder.
@@ -55,7 +57,11 @@ def members(path: str, read: Read, length: int) -> Iterator[Member | Torn]:
     while True:
         header = read(at, BLOCK)
         if len(header) == BLOCK and not header.strip(b"\0"):
-            return
+            joined = _behind_the_end(read, at)
+            if joined is None:
+                return
+            at, long_name, long_size = joined, "", None
+            continue
         entry = _entry(header)
         if entry is None and at == 0:
             raise InputError(f"{path} is no tar file{_compressed(header)}")
@@ -91,6 +97,14 @@ def members(path: str, read: Read, length: int) -> Iterator[Member | Torn]:
                 yield Member(name, start, size)
             long_name, long_size = "", None
         at = start + -(-size // BLOCK) * BLOCK
+
+
+def _behind_the_end(read: Read, at: int) -> int | None:
+    """Where another tar begins behind the end of one, as where two were joined; None where none does."""
+    padding = read(at, _PADDING)
+    start = (len(padding) - len(padding.lstrip(b"\0"))) // BLOCK * BLOCK
+    header = padding[start : start + BLOCK]
+    return at + start if header.strip(b"\0") and _entry(header) is not None else None
 
 
 def _entry(header: bytes) -> tuple[bytes, str, int] | None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
 _TEXTS = frozenset(("txt", "text"))
-_KIND = "tar samples 1"
+_KIND = "tar samples 2"
 _AT_ONCE = 8  # remote tars that are indexed together
 _GAP = 1 << 16  # bytes read in vain rather than asking a second time
 

@@ -224,3 +224,18 @@ def test_a_global_header_and_pax_lines_that_overlap_end(tmp_path):
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("padding", [0, 512, 10240])
+def test_tars_that_were_joined_are_read_to_the_end(padding):
+    """As by `cat a.tar b.tar`; what is no tar behind the end is left alone, and so is an end without one."""
+    one, other = tar([("a.txt", b"one")]), tar([("b.txt", b"two"), ("c.txt", b"")])
+    joined = one + bytes(padding) + other
+    found = listed(joined)
+    assert [(each.name, joined[each.start : each.start + each.size]) for each in found] == [
+        ("a.txt", b"one"),
+        ("b.txt", b"two"),
+        ("c.txt", b""),
+    ]
+    for behind in (b"", bytes(padding), b"no tar" * 300, bytes(padding) + b"\xff" * 512):
+        assert [each.name for each in listed(one + behind)] == ["a.txt"]
