@@ -228,11 +228,9 @@ def _line_in(path: str, error: Exception) -> int | None:
 def _set(config: ConfigDict, dotted: str, text: str, annotation: Any) -> None:
     *path, key = dotted.split(".")
     for part in path:
-        if not isinstance(config, ConfigDict) or part not in config:
-            return  # what is wrong with the key is said when the config is complete
-        config = config[part]
+        config = config.get(part) if isinstance(config, ConfigDict) else None
     if not isinstance(config, ConfigDict):
-        return
+        return  # what is wrong with the key is said when the config is complete
     with config.unlocked(), config.ignore_type():
         config[key] = parse(text, annotation, f"--config.{dotted}")
 
@@ -244,11 +242,10 @@ def _fields(config: Mapping, schema: Any, where: str) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     constructor, place = schema, f"config.{where}" if where else "config"
     if isinstance(schema, Kind):
-        if not isinstance(config.get("kind"), str) or config["kind"] not in schema.table:
-            raise InputError(
-                f"{place}.kind={config.get('kind')!r}: {nearest(str(config.get('kind')), schema.table)}"
-            )
-        constructor, fields = schema.table[config["kind"]], {"kind": str}
+        kind = config.get("kind")
+        if not isinstance(kind, str) or kind not in schema.table:
+            raise InputError(f"{place}.kind={kind!r}: {nearest(str(kind), schema.table)}")
+        constructor, fields = schema.table[kind], {"kind": str}
     hints = get_type_hints(constructor, include_extras=True)
     for field in dataclasses.fields(constructor):
         fields[field.name] = hints[field.name]

@@ -15,6 +15,7 @@ from small_run import write_run
 
 from contrastive_jax import cli
 from contrastive_jax.data.rendering import VERSIONS
+from contrastive_jax.data.sources import open_source
 from contrastive_jax.training import trained as opening
 
 
@@ -97,3 +98,33 @@ def opened_once():
         for name in ("open_experiment", "restore"):
             patch.setattr(opening, name, functools.lru_cache(getattr(opening, name)))
         yield
+
+
+@pytest.fixture(scope="session")
+def embedded(small, opened_once):
+    """{branch: float32 [40, 16]} of the small run's own records."""
+    trained, source = opening.open_trained(small / "run"), open_source(f"jsonl:{small}/pairs.jsonl")
+    with jax.set_mesh(trained.experiment.mesh):
+        embed = trained.embedder(8)
+        return {branch: embed(branch, source) for branch in ("image", "text", "document")}
+
+
+@pytest.fixture
+def line(small):
+    """A line of `search`, but for what is asked."""
+    return ["search", "--workdir", f"{small}/run", "--batch", "8", "--source", f"jsonl:{small}/pairs.jsonl"]
+
+
+@pytest.fixture
+def index(in_process, small, tmp_path):
+    """Makes an embeddings file of a branch: its path."""
+
+    def make(branch, *more):
+        output = str(tmp_path / f"{branch}.parquet")
+        source = f"jsonl:{small}/pairs.jsonl"
+        line = ["--workdir", f"{small}/run", "--source", source, "--branch", branch, "--output", output]
+        code, _, err = in_process("embed", *line, "--batch", "8", *more)
+        assert code == 0, err
+        return output
+
+    return make

@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from answers import best, found
 from PIL import Image
 from refusals import CONFIGS, refused
 from small_run import write_untrained
@@ -21,45 +22,6 @@ from contrastive_jax.evaluation.embeddings import Part, write
 from contrastive_jax.training.trained import open_trained
 
 pytestmark = pytest.mark.usefixtures("opened_once")
-
-
-@pytest.fixture(scope="session")
-def embedded(small, opened_once):
-    """{branch: float32 [40, 16]} of the small run's own records."""
-    trained, source = open_trained(small / "run"), open_source(f"jsonl:{small}/pairs.jsonl")
-    with jax.set_mesh(trained.experiment.mesh):
-        embed = trained.embedder(8)
-        return {branch: embed(branch, source) for branch in ("image", "text", "document")}
-
-
-@pytest.fixture
-def line(small):
-    return ["search", "--workdir", f"{small}/run", "--batch", "8", "--source", f"jsonl:{small}/pairs.jsonl"]
-
-
-@pytest.fixture
-def index(in_process, small, tmp_path):
-    """Makes an embeddings file of a branch: its path."""
-
-    def make(branch, *more):
-        output = str(tmp_path / f"{branch}.parquet")
-        source = f"jsonl:{small}/pairs.jsonl"
-        line = ["--workdir", f"{small}/run", "--source", source, "--branch", branch, "--output", output]
-        code, _, err = in_process("embed", *line, "--batch", "8", *more)
-        assert code == 0, err
-        return output
-
-    return make
-
-
-def found(result):
-    code, out, err = result
-    assert code == 0, err
-    return json.loads(out)
-
-
-def best(scores, k):
-    return np.argsort(-scores, kind="stable")[:k].tolist()
 
 
 def test_a_text_finds_what_brute_force_finds(in_process, line, embedded):

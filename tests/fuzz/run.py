@@ -43,8 +43,8 @@ def ended(case: dict, seeds: Path) -> server.Ended:
     with tempfile.TemporaryDirectory() as folder:
         line = targets.laid_out(case, seeds, Path(folder))
         if line[:1] == ("weights",):
-            return server.run(lambda: server.weights(line[1]))
-        return server.command(*line)
+            return server.run(lambda: server.weights(line[1]), folder)
+        return server.command(*line, folder=folder)
 
 
 def main() -> int:

@@ -39,11 +39,15 @@ def prepare() -> None:
     importlib.import_module("pyarrow.parquet")
 
 
-def run(call: Callable[[], int], seconds: float = SECONDS, most: int = MOST_BYTES) -> Ended:
-    """What comes of a call in a fork of this process."""
+def run(
+    call: Callable[[], int], folder: str | None = None, seconds: float = SECONDS, most: int = MOST_BYTES
+) -> Ended:
+    """What comes of a call in a fork of this process; folder: where it stands, for a damaged command line may
+    write anywhere below."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         pid = os.fork()
         if not pid:
+            os.chdir(folder or ".")
             _child(call, out.fileno(), err.fileno())
         status, killed = _watched(pid, time.monotonic() + seconds, most)
         texts = []
@@ -53,15 +57,15 @@ def run(call: Callable[[], int], seconds: float = SECONDS, most: int = MOST_BYTE
         return Ended(os.waitstatus_to_exitcode(status), *texts, killed)
 
 
-def command(*arguments: str, **limits: float) -> Ended:
-    """What comes of a command line."""
+def command(*arguments: str, folder: str) -> Ended:
+    """What comes of a command line in a folder."""
 
     def call() -> int:
         from contrastive_jax import cli
 
         return cli.main(arguments)
 
-    return run(call, **limits)
+    return run(call, folder)
 
 
 def verdict(ended: Ended) -> str:
