@@ -40,7 +40,7 @@ class Kept:
         tail: (field, ratio): of the C values of the field, sorted, the i-th from 0 keeps at most
             n ratio^(i / (C - 1)) records, n being the number of the commonest (Cui et al. 2019,
             arXiv:1901.05555); one at least. Which ones is a fixed draw, and a smaller ratio keeps a part of
-            what a larger one does.
+            what a larger one does. Records without a value are left out.
         mask: what the others say, where that is known already (one bit a record).
 
     Raises:
@@ -66,7 +66,7 @@ class Kept:
         if mask is None:
             keep = self._listed() if keys else np.ones(len(source), bool)
             for field in fields:
-                keep &= self._filled(field)
+                keep &= _filled(self._column(field))
             for field, value in where.items():
                 keep &= np.array([_written(v) == value for v in self._column(field)], bool)
             if not keep.any():
@@ -113,13 +113,11 @@ class Kept:
         listed = {key.strip() for key in listed}
         return np.array([key in listed for key in self._source.column("key")], bool)
 
-    def _filled(self, field: str) -> Bool[np.ndarray, " N"]:
-        column = self._column(field)
-        return np.array([bool(v.strip()) if isinstance(v, str) else _there(v) for v in column], bool)
-
     def _tailed(self, keep: Bool[np.ndarray, " N"], field: str, ratio: float) -> Bool[np.ndarray, " N"]:
         column = self._column(field)
-        indices = np.flatnonzero(keep)
+        indices = np.flatnonzero(keep & _filled(column))
+        if not len(indices):
+            raise InputError(f"source {self.name!r}: no record has a value in {field!r}")
         values = [v.item() if isinstance(v, np.generic) else v for v in (column[i] for i in indices.tolist())]
         try:
             known = sorted(set(values))
@@ -225,6 +223,10 @@ def no_field(source: Source, name: str, known: Iterable[str] | None = None) -> s
 def _written(value: Any) -> str:
     value = value.item() if isinstance(value, np.generic) else value
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _filled(column: Sequence[Any]) -> Bool[np.ndarray, " N"]:
+    return np.array([bool(v.strip()) if isinstance(v, str) else _there(v) for v in column], bool)
 
 
 def _there(value: Any) -> bool:

@@ -84,6 +84,22 @@ def test_the_long_tailed_cifar_of_the_papers():
     assert [labels.count(label) for label in range(10)] == known
 
 
+@pytest.mark.parametrize("lacks", [{}, {"label": None}, {"label": " "}])
+@pytest.mark.parametrize("place", [0, 7])
+def test_a_record_without_a_label_is_of_no_tail(tmp_path, lacks, place):
+    lines = [{"label": label} for label in [0] * 50 + [1] * 50]
+    lines.insert(place, lacks)
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = list(open_source(f"jsonl:{tmp_path}/x.jsonl?tail=label:0.1").column("label"))
+    assert (len(found), found.count(0), found.count(1)) == (55, 50, 5)
+
+
+def test_a_tail_of_labels_that_all_lack_is_refused(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"label": null}\n' * 3)
+    with pytest.raises(InputError, match="no record has a value in 'label'"):
+        open_source(f"jsonl:{tmp_path}/x.jsonl?tail=label:0.1")
+
+
 def test_a_tail_of_unequal_labels_and_of_one(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text(

@@ -117,7 +117,7 @@ def test_a_list_in_place_of_lines_is_refused_by_name(write, tmp_path, indent):
     source = write(TEXT)
     (tmp_path / "pairs.jsonl").write_text(json.dumps([TEXT] * 40, indent=indent))
     with pytest.raises(
-        InputError, match=r"pairs.jsonl holds a JSON list, and an object a line is wanted: .*jq"
+        InputError, match=r"pairs.jsonl, which holds a JSON list, and an object a line is wanted: .*jq"
     ):
         open_source(source)
 
