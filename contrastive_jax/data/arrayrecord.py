@@ -21,6 +21,7 @@ from contrastive_jax.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+MANIFEST = "manifest.json"  # of the folder, by `data prepare`
 _AT_ONCE = 1024  # records that a column is read by
 _FIRST = 16  # records that tell whether a file holds any of ours
 SYSTEM_CALL = re.compile(r"\b(open|p?read|lseek|fstat)\(\) failed")  # in what the library says
@@ -45,7 +46,7 @@ class ArrayRecord:
         self.name, self._arguments = f"arrayrecord:{pattern}", (pattern, access)
         self._seconds = access.retry_seconds if access else RETRY_SECONDS
         try:
-            self._paths = files.expand(pattern, ".arrayrecord")
+            self._paths = files.expand(pattern, ".arrayrecord", beside=(MANIFEST,))
             paths = [_local(path) for path in self._paths]
             self._readers = Readers(paths)
             self._places = files.Places([self._readers[n].num_records() for n in range(len(paths))])

@@ -63,7 +63,7 @@ class CSV(Lines):
 
     def _dialect(self, path: str) -> tuple[str, int]:
         delimiter, quotes = self._format
-        tabs = path.removesuffix(".gz").lower().endswith(".tsv")
+        tabs = path.lower().removesuffix(".gz").endswith(".tsv")
         usual = ("tab", "none") if tabs else ("comma", "double")
         return _DELIMITERS[delimiter or usual[0]], _QUOTES[quotes or usual[1]]
 

@@ -32,86 +32,96 @@ _PIECE = 1 << 24
 _ENDINGS_TOLD = 6
 
 
-def expand(pattern: str, *endings: str) -> list[str]:
+def expand(pattern: str, *endings: str, beside: Collection[str] = ()) -> list[str]:
     """The sorted paths that a pattern means: braces (``{0000..0003}``, ``{a,b}``), then globs.
 
     Args:
         pattern: a path, a glob, or braces; a folder means all files in it and below with one of `endings`, in
             upper or lower case. A warning counts others.
         endings: such as ``.tar``.
+        beside: names of files that belong into such a folder and that no warning counts.
 
     Raises:
-        InputError: there is no such file.
+        InputError: there is no such file, or a folder has none of these endings.
     """
     if not pattern:
         raise InputError(f"no path; write one after the colon, such as shards/*{endings[0]}")
     paths = []
     for part in expanded(pattern):
         check_address(part)
-        found = _remote_files(part, endings) if is_remote(part) else _local_files(part, endings)
+        found, is_folder = _remote_files(part) if is_remote(part) else _local_files(part)
+        if is_folder:
+            found = _ended(part, found, endings, beside)
         if not found:
             raise InputError(f"no file {part}")
+        for each in found:
+            _check_file(each)
         paths += found
     if not paths:
         raise InputError(f"{pattern} means no file: a range goes from the smaller number to the larger")
     return paths
 
 
-def _ended(folder: str, found: Sequence[str], endings: tuple[str, ...]) -> list[str]:
-    """The files of a folder that end so."""
+def _ended(folder: str, found: Sequence[str], endings: tuple[str, ...], beside: Collection[str]) -> list[str]:
+    """The files of a folder that end so; InputError where all others do not."""
     taken = [each for each in found if each.lower().endswith(endings)]
-    if taken:
-        tell_left_out(folder, set(found).difference(taken), endings)
+    others = [each for each in set(found).difference(taken) if os.path.basename(each) not in beside]
+    if others and not taken:
+        raise InputError(f"{folder}: {_left_out(others, endings)}")
+    tell_left_out(folder, others, endings)
     return taken
 
 
 def tell_left_out(folder: str, paths: Collection[str], endings: Sequence[str]) -> None:
     """One warning that counts the files of a folder that are not read, by their endings."""
+    if paths and multiprocessing.parent_process() is None:
+        _log.warning("%s: %s", folder, _left_out(paths, endings))
+
+
+def _left_out(paths: Collection[str], endings: Sequence[str]) -> str:
     counts = collections.Counter(os.path.splitext(path)[1].lower() or "none" for path in paths)
-    if counts and multiprocessing.parent_process() is None:
-        listed = ", ".join(f"{ending} {count}" for ending, count in counts.most_common(_ENDINGS_TOLD))
-        wanted = ", ".join(ending.lstrip(".") for ending in endings)
-        _log.warning(
-            "%s: %d files are left out, for their endings (%s); what is read: %s",
-            *(folder, counts.total(), listed, wanted),
-        )
+    listed = ", ".join(f"{ending} {count}" for ending, count in counts.most_common(_ENDINGS_TOLD))
+    wanted = ", ".join(ending.lstrip(".") for ending in endings)
+    return f"{len(paths)} files are left out, for their endings ({listed}); what is read: {wanted}"
 
 
-def _local_files(path: str, endings: tuple[str, ...]) -> list[str]:
+def _check_file(path: str) -> None:
+    if is_remote(path):
+        check_address(path)
+    else:
+        with _naming(path):
+            check_regular(path)
+
+
+def _local_files(path: str) -> tuple[list[str], bool]:
+    """What is there, and whether it is what a folder holds."""
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        found = _ended(path, list(walked(path)), endings)
-    else:
-        found = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
-    found = sorted(each for each in found if not os.path.isdir(each))
-    for each in found:
-        with _naming(each):
-            check_regular(each)
-    return found
+        return sorted(walked(path)), True
+    found = [path] if os.path.exists(path) else glob.glob(path, recursive=True)
+    return sorted(each for each in found if not os.path.isdir(each)), False
 
 
-def _remote_files(path: str, endings: tuple[str, ...]) -> list[str]:
+def _remote_files(path: str) -> tuple[list[str], bool]:
+    """What is there, and whether it is what a folder holds."""
     system = filesystem(path)
 
-    def listed() -> list[str]:
+    def listed() -> tuple[list[str], bool]:
         system.invalidate_cache()
-        if not glob.has_magic(path):
+        magic = glob.has_magic(path)
+        if not magic:
             with contextlib.suppress(FileNotFoundError):
                 if system.info(path)["type"] == "file":
-                    return [path]
-        magic = glob.has_magic(path)
+                    return [path], False
         found = system.glob(path, detail=True) if magic else system.find(path, detail=True)
         names = sorted(system.unstrip_protocol(name) for name, of in found.items() if of["type"] == "file")
-        return names if magic else _ended(path, names, endings)
+        return names, not magic
 
     with _naming(path):
         try:
-            found = asked(listed, path)
+            return asked(listed, path)
         except FileNotFoundError:
-            return []
-    for each in found:
-        check_address(each)
-    return found
+            return [], False
 
 
 def below(folder: str, links: bool = False) -> list[str]:

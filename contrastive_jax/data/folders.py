@@ -47,9 +47,10 @@ class Folder:
             endings = ", ".join(sorted(PICTURES))
             behind = "" if LINKS in stores else "; behind links to folders with ?allow=links"
             raise InputError(f"source {self.name!r}: no picture in {path} (looked for {endings}{behind})")
-        self._texts = {key for key in found if key.endswith(".txt")}
-        files.tell_left_out(self._folder, found - set(self._keys) - self._texts, sorted(PICTURES))
-        self._captioned = any(_caption(key) in self._texts for key in self._keys)
+        texts = sorted(key for key in found if key.lower().endswith(".txt"))  # .txt goes before .TXT
+        self._texts = {_stem(key): key for key in texts}
+        files.tell_left_out(self._folder, found.difference(self._keys, texts), sorted(PICTURES))
+        self._captioned = any(_stem(key) in self._texts for key in self._keys)
         classes = sorted({key.partition("/")[0] for key in self._keys if "/" in key})
         self._labels = {name: number for number, name in enumerate(classes)}
         flat = next((key for key in self._keys if "/" not in key), None)
@@ -81,13 +82,13 @@ class Folder:
         if self._labels:
             name = key.partition("/")[0]
             record |= {"label": self._labels[name], "label_name": name}
-        if self._captioned and _caption(key) in self._texts:
+        if _stem(key) in self._texts:
             record["text"] = self._text(key)
         return record
 
     def contents(self) -> list[Contents]:
         """Its pictures and their texts."""
-        texts = sorted({_caption(key) for key in self._keys} & self._texts)
+        texts = sorted({self._texts[stem] for stem in map(_stem, self._keys) if stem in self._texts})
         keys, sizes = [*self._keys, *texts], None
         if files.is_remote(self._folder):
             listed = files.listed_sizes(self._folder)
@@ -105,7 +106,7 @@ class Folder:
             names = [key.partition("/")[0] for key in keys]
             return names if name == "label_name" else [self._labels[each] for each in names]
         if name == "text" and self._captioned:
-            return [self._column_text(key) if _caption(key) in self._texts else "" for key in keys]
+            return [self._column_text(key) if _stem(key) in self._texts else "" for key in keys]
         raise KeyError(name)
 
     def _read(self, key: str) -> bytes:
@@ -115,10 +116,11 @@ class Folder:
             raise BrokenRecord(f"cannot be read: {error}") from error
 
     def _text(self, key: str) -> str:
+        caption = self._texts[_stem(key)]
         try:
-            return self._read(_caption(key)).decode().strip()
+            return self._read(caption).decode().strip()
         except UnicodeDecodeError as error:
-            raise BrokenRecord(f"{_caption(key)}: damaged ({error})") from error
+            raise BrokenRecord(f"{caption}: damaged ({error})") from error
 
     def _column_text(self, key: str) -> str:
         try:
@@ -127,5 +129,5 @@ class Folder:
             return ""
 
 
-def _caption(key: str) -> str:
-    return f"{key.rpartition('.')[0]}.txt"
+def _stem(key: str) -> str:
+    return key.rpartition(".")[0]

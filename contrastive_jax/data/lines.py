@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOOKED_AT = 4  # lines that tell whether a file is of lines
+_BEFORE = b" \t\r\xef\xbb\xbf"  # white space, and the mark of UTF-8
 _PATH_FIELDS = ("image", "file_name")
 
 
@@ -169,38 +170,33 @@ class JSONLines(Lines):
 
     A record is what the object holds, nested objects flattened, with ``record`` and ``key`` (its own
     ``key`` or ``_id``, else its number). A path under ``image`` or ``file_name`` makes ``image`` the bytes
-    of that picture. Blank lines are left out.
+    of that picture. Blank lines are left out. A file that holds a JSON list is refused.
     """
 
     kind, endings = "jsonl", (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
     def _offsets(self, path: str, file: BinaryIO) -> dict[str, Any]:
-        at, places, number = 0, array.array("q"), -1
+        at, places, number, first = 0, array.array("q"), -1, []
         begun = blank = False  # a line in pieces, and all of them blank so far
         for line in iter(lambda: file.readline(LINE_BYTES), b""):
             if begun:
                 blank = blank and line.isspace()
             else:
                 start, blank, number = at, line.isspace(), number + 1
+                if not blank and len(first) < _LOOKED_AT:
+                    first.append(line)
             at += len(line)
             begun = not line.endswith(b"\n")
             if not begun and not blank:
                 places.extend((start, at, number))
         if begun and not blank:
             places.extend((start, at, number))
-        return columns_of(places)
-
-    def __init__(self, pattern: str, image: str = "", allow: str = "", access: Access | None = None) -> None:
-        super().__init__(pattern, image, allow, access)
-        first = []
-        with contextlib.suppress(BrokenRecord):  # a line without end
-            for row in range(min(len(self._index[0]["starts"]), _LOOKED_AT)):
-                first.append(self._piece(0, row))
-        if first and first[0].lstrip()[:1] == b"[" and not any(map(_is_object, first)):
+        # One record that is a list is broken; a file that is one is of another kind.
+        if first and first[0].lstrip(_BEFORE)[:1] == b"[" and not any(map(_is_object, first)):
             raise InputError(
-                f"source {self.name!r}: {self._paths[0]} holds a JSON list, and an object a line is wanted: "
-                "jq -c '.[]' FILE writes them so"
+                "which holds a JSON list, and an object a line is wanted: jq -c '.[]' FILE writes them so"
             )
+        return columns_of(places)
 
     def _parse(self, file: int, content: bytes) -> dict[str, Any]:
         try:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _CACHED_BYTES = 256 << 20  # of row groups, in each process
 _KEPT_OPEN = 256  # files of one source at a time, as in `ranges.Parts`
 _MEGABYTE = 1 << 20
+_BESIDE = ("_SUCCESS", "_metadata", "_common_metadata")  # what Spark and Dask write into a folder of files
 
 
 class Parquet:
@@ -64,7 +65,7 @@ class Parquet:
         self.name, self._arguments = f"parquet:{pattern}", (pattern, columns, cache, allow, self._access)
         try:
             self._allow = allowed(allow)
-            self._paths = files.expand(pattern, ".parquet")
+            self._paths = files.expand(pattern, ".parquet", beside=_BESIDE)
             self._columns = [name for name in columns.split(",") if name]
             self._budget = _budget(cache)
             footers = footers_of(self._paths)

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+from contrastive_jax.data.arrayrecord import MANIFEST
 from contrastive_jax.data.contents import difference, from_json
 from contrastive_jax.data.shards import (
     Plan,
@@ -25,7 +26,6 @@ from contrastive_jax.locking import locked, partial_path, write_atomically
 from contrastive_jax.named_files import FILE_BYTES, json_of
 
 FORMAT = 1
-MANIFEST = "manifest.json"
 RECORDS_A_SHARD, MOST_SHARDS = 8192, 4096
 _SECONDS_BETWEEN_LOOKS = 0.1
 
