@@ -25,7 +25,7 @@ def test_it_is_named_and_nothing_of_it_is_kept(tmp_path, command):
     good = steps(workdir)
     assert good
     assert f"step {good[-1] + 1}: " in first
-    assert f"up to step {good[-1]}:" in first
+    assert f"up to step {good[-1]}; with the weights of step {good[-1]} " in first
     before = lines(workdir)
     assert all(math.isfinite(line["loss"]) for line in before)
     assert [line["step"] for line in before] == list(range(1, good[-1] + 1))
