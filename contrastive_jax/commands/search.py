@@ -176,9 +176,10 @@ def _nearest(options, stored, query, mesh):
     from contrastive_jax.evaluation.approximate import Approximate
 
     index = Approximate(stored, mesh)
+    answer = index.nearest(query, options.k)
     if index.built:
         print(f"built {index.path}: recall@10 {index.recall:.4f} of exact search", file=sys.stderr)
-    return *index.nearest(query, options.k), {"method": "approximate", "recall@10": index.recall}
+    return *answer, {"method": "approximate", "recall@10": index.recall}
 
 
 def _results(stored, source, scores, rows, field: str):

@@ -12,6 +12,7 @@ import jax
 import pytest
 from refusals import GLYPHS, TINY
 from small_run import write_run
+from usearch.index import Index
 
 from contrastive_jax import cli
 from contrastive_jax.data.rendering import VERSIONS
@@ -116,8 +117,9 @@ def line(small):
 
 
 @pytest.fixture
-def index(in_process, small, tmp_path):
-    """Makes an embeddings file of a branch: its path."""
+def index(in_process, small, tmp_path, monkeypatch):
+    """Makes an embeddings file of a branch: its path. Graphs of it are alike: by several threads none is."""
+    monkeypatch.setattr(Index, "add", functools.partialmethod(Index.add, threads=1))
 
     def make(branch, *more):
         output = str(tmp_path / f"{branch}.parquet")

@@ -1,6 +1,8 @@
 """Embeddings in files: what fewer bytes keep, search block by block, recall, kills between parts."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import jax
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from usearch.index import Index
 
-from contrastive_jax.errors import InputError
+from contrastive_jax.errors import CommandError, InputError
+from contrastive_jax.evaluation import approximate
 from contrastive_jax.evaluation.approximate import Approximate
 from contrastive_jax.evaluation.embeddings import Embeddings, Part, write
 from contrastive_jax.evaluation.parts import put_together, write_parts
@@ -198,3 +202,75 @@ def test_a_graph_that_cannot_be_kept_is_refused_in_words(tmp_path):
     (tmp_path / ".e.parquet.usearch.partial").mkdir()
     with pytest.raises(InputError, match=r"--approximate: .*e\.parquet\.usearch cannot be written"):
         Approximate(file, MESH)
+
+
+def test_a_disk_that_takes_no_more_of_a_graph_is_a_fault_that_leaves_nothing(tmp_path, little_room):
+    file = stored(tmp_path, unit(np.random.default_rng(0), 60))
+    before = sorted(tmp_path.iterdir())
+    with little_room(2000), pytest.raises(CommandError, match="usearch cannot be written"):
+        Approximate(file, MESH)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("keys", "factor"),
+    [(np.arange(50), 1), (np.arange(60) + 1, 1), (np.arange(60), np.float32("nan"))],
+    ids=["too few", "a row that is not there", "no numbers"],
+)
+def test_a_graph_of_something_else_is_built_anew_whatever_stands_beside_it(tmp_path, keys, factor):
+    z = unit(np.random.default_rng(0), 60)
+    file = stored(tmp_path, z)
+    path = Approximate(file, MESH).path
+    other = Index(ndim=12, metric="ip", dtype="f32")
+    other.add(keys, z[: len(keys)] * factor)
+    other.save(str(path))
+    says = path.with_name(f"{path.name}.json")
+    told = json.loads(says.read_text())
+    says.write_text(json.dumps(told | {"sha256": approximate._digest(path, told["of"])}))
+    index = Approximate(file, MESH)
+    assert not index.built
+    scores, rows = index.nearest(z[-2:], 3)
+    assert index.built
+    assert rows[:, 0].tolist() == [58, 59]
+    np.testing.assert_allclose(scores[:, 0], 1, atol=1e-6)
+    again = Approximate(file, MESH)
+    np.testing.assert_array_equal(again.nearest(z[-2:], 3)[1], rows)
+    assert not again.built
+
+
+# In a process of its own: it is about what takes a process with it.
+QUESTIONS = """
+import json, sys
+import jax, numpy as np
+from contrastive_jax.evaluation import approximate
+from contrastive_jax.evaluation.embeddings import Embeddings
+stored = Embeddings(sys.argv[1])
+mesh = jax.make_mesh((1,), ("data",))
+queries = np.random.default_rng(0).normal(size=(50, stored.dimensions)).astype(np.float32)
+index = approximate.Approximate(stored, mesh)
+good = index.nearest(queries, 5)[1]
+says = index.path.with_name(f"{index.path.name}.json")
+whole, told = index.path.read_bytes(), json.loads(says.read_text())
+rng = np.random.default_rng(0)
+built = 0
+for _ in range(4):
+    content = bytearray(whole)
+    for start in rng.integers(len(whole) // 2, len(whole) - 8, 40):
+        content[start : start + 4] = b"\\xff\\xff\\xff\\x7f"
+    index.path.write_bytes(content)
+    says.write_text(json.dumps(told | {"sha256": approximate._digest(index.path, told["of"])}))
+    again = approximate.Approximate(stored, mesh)
+    rows = again.nearest(queries, 5)[1]
+    built += again.built
+    assert not again.built or (rows == good).mean() > 0.9
+print(built)
+"""
+
+
+def test_a_graph_whose_damage_shows_with_a_question_takes_no_process_with_it(tmp_path):
+    """Its head, size and count are right, and so is the digest: only its links lead out of it."""
+    file = stored(tmp_path, unit(np.random.default_rng(0), 2000))
+    command = [sys.executable, "-c", QUESTIONS, file.path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert int(done.stdout) >= 3
