@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from contrastive_jax.commands.embed import check_branch
+from contrastive_jax.commands.embed import check_branch, check_source
 from contrastive_jax.commands.output import answer, progress
 from contrastive_jax.errors import DONE, CommandError, InputError
 from contrastive_jax.written import encodable
@@ -85,6 +85,8 @@ def _pairs(options, experiment, names: Sequence[str]):
             "a pair has two fields"
         )
     source, pairs = open_source(options.source), Pairs()
+    for name in names:
+        check_source("--source", source, name, experiment)
     texts = (seen_texts(source, view, view.shown) for view in (query, document))
     identifiers = _column(source, "document_id"), _column(source, "query_id")
     for record, pair in enumerate(zip(*texts, *identifiers)):

@@ -169,6 +169,8 @@ def test_a_field_that_no_record_has_is_refused_before_anything_is_read(in_proces
         "has no field 'document'",
     )
     refused(in_process(*line, "--output", output), *words, "?rename=FIELD:document")
+    mine = ["data", "mine", *line[1:5], "--queries", "text", "--documents", "document", "--output", output]
+    refused(in_process(*mine), *words, "?rename=FIELD:document")
     assert not list(tmp_path.glob("e.parquet*"))
     line[line.index("--source") + 1] += "?rename=caption:document"
     code, _, err = in_process(*line, "--output", output)
