@@ -109,8 +109,10 @@ def _pairs(options, experiment, names: Sequence[str]):
 
 def _identifiers(corpus) -> Sequence[Any]:
     """What documents go by: their `_id`, or keys of their own; numbers of lines are none."""
-    found = _column(corpus, "_id", "key")
-    return [None] * len(corpus) if list(map(str, found)) == list(map(str, range(len(found)))) else found
+    with contextlib.suppress(KeyError):
+        return corpus.column("_id")
+    keys = _column(corpus, "key")
+    return [None] * len(corpus) if list(map(str, keys)) == list(map(str, range(len(keys)))) else keys
 
 
 def _column(source, *names: str) -> Sequence[Any]:

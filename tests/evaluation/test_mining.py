@@ -116,7 +116,12 @@ def test_a_document_that_goes_by_the_querys_id_is_no_negative_of_it():
 
 @pytest.mark.parametrize(
     ("names", "found"),
-    [({"_id": "d{}"}, ["d0", "d1"]), ({"key": "k{}"}, ["k0", "k1"]), ({"docid": "d{}"}, [None, None])],
+    [
+        ({"_id": "d{}"}, ["d0", "d1"]),
+        ({"_id": "{}"}, ["0", "1"]),  # which are its own, though they look like numbers of lines
+        ({"key": "k{}"}, ["k0", "k1"]),
+        ({"docid": "d{}"}, [None, None]),
+    ],
 )
 def test_a_corpus_without_identifiers_has_no_numbers_of_lines_for_them(tmp_path, names, found):
     lines = [json.dumps({"text": "a", **{k: v.format(n) for k, v in names.items()}}) for n in range(2)]
